@@ -1,0 +1,1 @@
+"""Model sizes and runs, as YAML files."""

@@ -1,0 +1,1 @@
+"""Decoding: constrained beam search, and the Converter that people import."""

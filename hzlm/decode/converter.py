@@ -1,0 +1,150 @@
+"""The Converter: pinyin in, hanzi out. This is what other programs import."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hzlm.decode.beam import CandidateTable, beam_search
+from hzlm.errors import UserError
+from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.model.pretrained import load_model
+from hzlm.pinyin import LITERAL, parse_pinyin
+from hzlm.vocabulary import Vocabulary
+
+BATCH_SIZE = 64
+"""Sentences of about equal length that are searched together."""
+
+SMALLEST_BEAM = 4
+"""Beam width where fewer candidates are asked for: enough that the best one is rarely lost on the way."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One conversion of a whole text."""
+
+    text: str
+    """As many characters as the source has positions."""
+    log_probability: float
+    """Natural logarithm, summed over the positions that carry a syllable."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked text of N positions, as the model reads it."""
+
+    ids: npt.NDArray[np.int64]
+    """int64 [N], source token ids."""
+    literals: tuple[str | None, ...]
+    """The character of each position that stands for itself; None at syllables."""
+
+
+class Converter:
+    """Turns pinyin into hanzi with one trained model."""
+
+    def __init__(self, model: EncoderDecoder, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._model = model.eval()
+        self._table = CandidateTable(vocabulary)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Converter":
+        """Read a checkpoint, or the latest one of a run folder. Raises `UserError` where it is missing or damaged."""
+        return cls(*load_model(Path(path)))
+
+    def convert(self, pinyin: str) -> str:
+        """The best conversion of one text. Raises `UserError` as `read` does."""
+        return self.candidates([pinyin], n_best=1)[0][0].text
+
+    def candidates(self, pinyin_list: Sequence[str], n_best: int = 5, beam: int | None = None) -> list[list[Candidate]]:
+        """The conversions of each text, best first; fewer than `n_best` where there are no more.
+
+        Args:
+            pinyin_list: texts of syllables, with or without tone, and literal characters.
+            n_best: candidates wanted of each text.
+            beam: width of the search; None stands for `n_best`, but 4 at the least.
+
+        Raises:
+            UserError: a text is no pinyin or too long, or `beam` is under `n_best`.
+        """
+        sources = [self.read(text, f"text {number}") for number, text in enumerate(pinyin_list, start=1)]
+        return self.search(sources, n_best, beam)
+
+    def read(self, pinyin: str, where: str) -> Source:
+        """Check a text, whose place `where` names in messages.
+
+        Raises:
+            UserError: it holds something that is no syllable, or a syllable that no hanzi of this model has,
+                or it is empty or longer than the model can take.
+        """
+        tokens = parse_pinyin(pinyin, where)
+        longest = self._model.config.max_length
+        if len(tokens) > longest:
+            raise UserError(f"{where}: {len(tokens)} characters, but this model takes {longest} at most; split it")
+        literals = tuple(token.removeprefix(LITERAL) if token.startswith(LITERAL) else None for token in tokens)
+        ids = [
+            self._id_of_syllable(token, f"{where}, character {number}") if literal is None else self._id_of(literal)
+            for number, (token, literal) in enumerate(zip(tokens, literals, strict=True), start=1)
+        ]
+        return Source(np.array(ids, dtype=np.int64), literals)
+
+    def search(
+        self,
+        sources: Sequence[Source],
+        n_best: int = 1,
+        beam: int | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[list[Candidate]]:
+        """The conversions of each source, as `candidates` gives them.
+
+        Args:
+            advance: called after every batch with its number of sentences.
+        """
+        beam = max(SMALLEST_BEAM, n_best) if beam is None else beam
+        if beam < n_best:
+            raise UserError(f"a beam of {beam} cannot give {n_best} candidates; make it {n_best} or wider")
+        results: list[list[Candidate]] = [[] for _ in sources]
+        by_length = sorted(range(len(sources)), key=lambda index: len(sources[index].ids))
+        for start in range(0, len(sources), BATCH_SIZE):
+            batch = by_length[start : start + BATCH_SIZE]
+            for index, found in zip(batch, self._search_batch([sources[i] for i in batch], n_best, beam), strict=True):
+                results[index] = found
+            if advance is not None:
+                advance(len(batch))
+        return results
+
+    def _search_batch(self, sources: Sequence[Source], n_best: int, beam: int) -> list[list[Candidate]]:
+        device = next(self._model.parameters()).device
+        rows = [torch.from_numpy(source.ids) for source in sources]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.vocabulary.pad_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        found = beam_search(self._model, padded.to(device), lengths.to(device), self._table, beam)
+        return [
+            [
+                Candidate(self._text(ids[: len(source.ids)], source.literals), log_probability)
+                for ids, log_probability in zip(all_ids[:n_best], log_probabilities, strict=False)
+                if log_probability > -np.inf
+            ]
+            for source, all_ids, log_probabilities in zip(
+                sources, found.ids.tolist(), found.log_probability.tolist(), strict=True
+            )
+        ]
+
+    def _text(self, ids: Sequence[int], literals: Sequence[str | None]) -> str:
+        characters = self.vocabulary.decode(ids)
+        return "".join(literal or hanzi for hanzi, literal in zip(characters, literals, strict=True))
+
+    def _id_of(self, literal: str) -> int:
+        """A character that the vocabulary lacks is [UNK] to the model, and itself again in the output."""
+        return int(self.vocabulary.encode(literal)[0])
+
+    def _id_of_syllable(self, token: str, where: str) -> int:
+        token_id = self.vocabulary.id_of(token)
+        if len(self.vocabulary.candidates(token_id)) == 0:
+            reading = token.partition(":")[2]
+            remedy = f"leave the tone out: {reading[:-1]}" if reading[-1].isdigit() else "train with text that has one"
+            raise UserError(f"{where}: this model knows no hanzi that is read {reading}; {remedy}")
+        return token_id

@@ -1,0 +1,8 @@
+"""The one exception whose text is meant for the user."""
+
+
+class UserError(Exception):
+    """A mistake in an input, a file or a configuration.
+
+    The text is one line: what is wrong, where, and what to do. The command line prints it and exits with status 2.
+    """

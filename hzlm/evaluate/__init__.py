@@ -1,0 +1,1 @@
+"""How good a model is: metrics, the baseline, and the evaluation of a checkpoint."""

@@ -1,0 +1,58 @@
+"""What an evaluation found, as a table for people and as JSON for programs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from hzlm.evaluate.metrics import Scores
+
+HEADINGS = ("source", "system", "sentences", "char acc", "CER", "exact", "top-5", "top-10", "BLEU-4")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The model beside the most frequent hanzi of each syllable, on the same sentences."""
+
+    model: Scores
+    baseline: Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores on a file of sentences."""
+
+    total: Comparison
+    sources: Mapping[str, Comparison]
+    """By the third column of the file; empty where the file has none."""
+    sentences_per_second: float
+    """Conversions of the model, without reading and scoring."""
+
+    def json(self) -> str:
+        """All numbers in one line."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def table(self) -> str:
+        """Two rows for each source and two for all sentences, and the speed."""
+        rows = [
+            (name, system, *_cells(scores))
+            for name, comparison in [*self.sources.items(), ("total", self.total)]
+            for system, scores in (("model", comparison.model), ("most frequent", comparison.baseline))
+        ]
+        widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if index < 2 else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in (HEADINGS, *rows)
+        ]
+        return "\n".join([*lines, f"{self.sentences_per_second:.1f} sentences/s"])
+
+
+def _cells(scores: Scores) -> list[str]:
+    shares = (scores.char_accuracy, scores.cer, scores.exact_match, scores.top5, scores.top10)
+    return [
+        f"{scores.sentences:,}",
+        *("-" if share is None else f"{share:.2%}" for share in shares),
+        f"{scores.bleu4:.2f}",
+    ]

@@ -1,0 +1,100 @@
+"""Evaluation of a checkpoint on sentences whose hanzi are known."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from hzlm.decode.converter import Converter, Source
+from hzlm.errors import UserError
+from hzlm.evaluate.baseline import most_frequent_hanzi
+from hzlm.evaluate.metrics import Scores, score
+from hzlm.evaluate.report import Comparison, Evaluation
+from hzlm.progress import Progress
+
+CANDIDATES = 10
+"""Candidates of each sentence: what the top-10 hit rate needs."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A line of the file: what the model is given, what is right, and where it comes from."""
+
+    source: Source
+    hanzi: str
+    origin: str | None
+
+
+def evaluate(model: Path, data: Path, beam: int = CANDIDATES, limit: int | None = None) -> Evaluation:
+    """Convert every line of a file, and compare with its hanzi.
+
+    Args:
+        model: run folder or checkpoint.
+        data: UTF-8 lines of pinyin<TAB>hanzi[<TAB>source]; blank lines are left out.
+        beam: width of the search, 10 or more.
+        limit: number of lines measured, from the first one; None for all.
+
+    Raises:
+        UserError: the model or the file is missing or damaged, or a line is no pair of equally long texts.
+    """
+    converter = Converter.load(model)
+    examples = list(islice(_read_examples(data, converter), limit))
+    if not examples:
+        raise UserError(f"{data}: no sentences in it; give lines of pinyin<TAB>hanzi")
+    start = time.perf_counter()
+    with Progress(len(examples), "evaluating", "sentences") as progress:
+        found = converter.search([example.source for example in examples], CANDIDATES, beam, progress.advance)
+    seconds = time.perf_counter() - start
+    converted = [[candidate.text for candidate in candidates] for candidates in found]
+    baseline = [[most_frequent_hanzi(converter.vocabulary, example.source)] for example in examples]
+    groups: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        if example.origin is not None:
+            groups.setdefault(example.origin, []).append(index)
+
+    def compare(chosen: Sequence[int]) -> Comparison:
+        return Comparison(
+            model=_score([examples[i] for i in chosen], [converted[i] for i in chosen], ranked=True),
+            baseline=_score([examples[i] for i in chosen], [baseline[i] for i in chosen], ranked=False),
+        )
+
+    return Evaluation(
+        total=compare(range(len(examples))),
+        sources={origin: compare(chosen) for origin, chosen in groups.items()},
+        sentences_per_second=len(examples) / seconds,
+    )
+
+
+def _score(examples: Sequence[Example], candidates: Sequence[Sequence[str]], ranked: bool) -> Scores:
+    counted = [[literal is None for literal in example.source.literals] for example in examples]
+    return score([example.hanzi for example in examples], candidates, counted, ranked)
+
+
+def _read_examples(path: Path, converter: Converter) -> Iterator[Example]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give lines of pinyin<TAB>hanzi") from None
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: no UTF-8 text; convert the file to UTF-8 first") from None
+        if text.strip():
+            yield _parse_example(text, where, converter)
+
+
+def _parse_example(text: str, where: str, converter: Converter) -> Example:
+    columns = text.split("\t")
+    if len(columns) not in (2, 3):
+        raise UserError(f"{where}: {len(columns)} columns; expected pinyin<TAB>hanzi[<TAB>source]")
+    pinyin, hanzi, *origin = columns
+    source = converter.read(pinyin, where)
+    if len(source.ids) != len(hanzi):
+        raise UserError(f"{where}: pinyin of {len(source.ids)} characters, but hanzi of {len(hanzi)}; make them equal")
+    for position, (literal, character) in enumerate(zip(source.literals, hanzi, strict=True), start=1):
+        if literal is not None and literal != character:
+            raise UserError(f"{where}: character {position} is {literal} in the pinyin but {character} in the hanzi")
+    return Example(source, hanzi, origin[0] if origin else None)

@@ -1,0 +1,1 @@
+"""The encoder-decoder: embeddings, attention, blocks, losses."""

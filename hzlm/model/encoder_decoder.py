@@ -1,0 +1,159 @@
+"""The encoder-decoder as one list of layers, and as a model that encodes and decodes sentences.
+
+Training hands the list to the pipeline engine; decoding runs the same modules step by step. Numerically the
+network is Hugging Face's Blenderbot with ReLU (docs/decisions.md), so that it can be checked against it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hzlm.config import ModelConfig
+from hzlm.model.blocks import DecoderBlock, DecoderCache, EncoderBlock
+from hzlm.model.embedding import PositionEmbedding, TokenEmbedding
+from hzlm.model.initial import initialize
+from hzlm.model.state import Batch, State
+
+
+class EncoderNorm(nn.Module):
+    """The encoder's final LayerNorm; with `aligned`, its output at t is also added to the decoder's input at t."""
+
+    def __init__(self, hidden_size: int, aligned: bool):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.aligned = aligned
+
+    def forward(self, state: State) -> State:
+        """Normalises the source."""
+        hidden, segments = state
+        source, target = hidden.unbind(0)
+        memory = self.norm(source)
+        return torch.stack([memory, target + memory if self.aligned else target]), segments
+
+
+class DecoderNorm(nn.Module):
+    """The decoder's final LayerNorm."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def forward(self, state: State) -> State:
+        """Normalises the target."""
+        hidden, segments = state
+        source, target = hidden.unbind(0)
+        return torch.stack([source, self.norm(target)]), segments
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How to build one layer: its name in the model, its class and the arguments of that class."""
+
+    name: str
+    module: type[nn.Module]
+    arguments: tuple[Any, ...]
+
+    def build(self) -> nn.Module:
+        """A new module with its memory not yet filled."""
+        return self.module(*self.arguments)
+
+
+def plan_layers(config: ModelConfig, vocabulary_size: int) -> list[Layer]:
+    """The layers in the order they run. The first, the token table, runs once more after the last (`project`)."""
+    width = config.hidden_size
+    return [
+        Layer("tokens", TokenEmbedding, (vocabulary_size, width)),
+        Layer("positions", PositionEmbedding, (config.max_length, width, config.dropout)),
+        *(Layer(f"encoder.{i}", EncoderBlock, (config,)) for i in range(config.encoder_layers)),
+        Layer("encoder_norm", EncoderNorm, (width, config.aligned)),
+        *(Layer(f"decoder.{i}", DecoderBlock, (config,)) for i in range(config.decoder_layers)),
+        Layer("decoder_norm", DecoderNorm, (width,)),
+    ]
+
+
+class EncoderDecoder(nn.Module):
+    """The whole model in one process.
+
+    Ids below `target_start` are never a target: logits are over the ids from `target_start` on.
+    """
+
+    tokens: TokenEmbedding
+    positions: PositionEmbedding
+    encoder: nn.ModuleList
+    encoder_norm: EncoderNorm
+    decoder: nn.ModuleList
+    decoder_norm: DecoderNorm
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int, target_start: int):
+        super().__init__()
+        self.config = config
+        self.target_start = target_start
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for layer in plan_layers(config, vocabulary_size):
+            stack, _, number = layer.name.partition(".")
+            if number:
+                self.get_submodule(stack).add_module(number, layer.build())
+            else:
+                self.add_module(stack, layer.build())
+
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """Each layer with its name, in the order of `plan_layers`."""
+        names = [layer.name for layer in plan_layers(self.config, self.tokens.weight.shape[0])]
+        return [(name, self.get_submodule(name)) for name in names]
+
+    def initialize(self, seed: int) -> "EncoderDecoder":
+        """Fills every parameter from (seed, name); returns the model."""
+        for name, layer in self.layers():
+            initialize(layer, name, seed)
+        return self
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Token ids of source and target -> hidden [2, R, L, W] (encoder output, decoder output) and the table."""
+        state: Any = batch
+        for _, layer in self.layers():
+            state = layer(state)
+        return self.tokens.project(state)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., W] -> [..., targets]; index i is the token id target_start + i."""
+        return hidden @ self.tokens.weight[self.target_start :].T
+
+    def encode(self, source: Tensor, segments: Tensor) -> Tensor:
+        """source int64 [B, N], segments [B, N] (1 on the sentence, 0 after its end) -> [B, N, W]."""
+        x = self.tokens.embed(source) + self.positions.source[: source.shape[1]]
+        for block in self.encoder:
+            assert isinstance(block, EncoderBlock)
+            x = block.transform(x, segments)
+        encoded: Tensor = self.encoder_norm.norm(x)
+        return encoded
+
+    def start(self, memory: Tensor, segments: Tensor, beams: int) -> list[DecoderCache]:
+        """One cache for each decoder block, before the first step."""
+        return [block.start(memory, segments, beams) for block in self._decoder_blocks()]
+
+    def step(self, tokens: Tensor, position: int, memory: Tensor, caches: list[DecoderCache]) -> Tensor:
+        """Decoder output at `position` for B sentences with K beams each.
+
+        Args:
+            tokens: int64 [B, K], the target token before `position` ([BOS] at position 0).
+            memory: [B, N, W] from `encode`.
+            caches: from `start`, in step with `position`.
+
+        Returns:
+            [B, K, W].
+        """
+        x = self.tokens.embed(tokens) + self.positions.target[position]
+        if self.config.aligned:
+            x = x + memory[:, position, None]
+        shape = x.shape
+        x = x.view(-1, 1, shape[-1])
+        for block, cache in zip(self._decoder_blocks(), caches, strict=True):
+            x = block.step(x, cache)
+        stepped: Tensor = self.decoder_norm.norm(x).view(shape)
+        return stepped
+
+    def _decoder_blocks(self) -> list[DecoderBlock]:
+        return [block for block in self.decoder if isinstance(block, DecoderBlock)]

@@ -1,0 +1,14 @@
+"""What flows from layer to layer, and across the border of two pipeline stages.
+
+Shapes: R rows of L positions in a micro-batch, W the hidden size. Source and target are stacked in one tensor,
+since the engine's backward pass runs once for each floating tensor that leaves a stage.
+"""
+
+from torch import Tensor
+
+# tokens int64 [2, R, L] (source, target input), positions int64 [R, L], segments int32 [R, L]
+Batch = tuple[Tensor, Tensor, Tensor]
+# token vectors [2, R, L, W], positions, segments
+Embedded = tuple[Tensor, Tensor, Tensor]
+# hidden [2, R, L, W] (source, target), segments
+State = tuple[Tensor, Tensor]

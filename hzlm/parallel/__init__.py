@@ -1,0 +1,1 @@
+"""What keeps a run the same whatever its layout."""

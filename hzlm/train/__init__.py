@@ -1,0 +1,1 @@
+"""Training: the engine, the optimizer, the loop, checkpoints and the monitor."""

@@ -1,0 +1,201 @@
+"""The typed tokens and their ids, and which hanzi may be read how."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hzlm.errors import UserError
+from hzlm.pinyin import KEYS, LITERAL, SYLLABLE, SYLLABLES, TONED_SYLLABLES, TONES
+
+SPECIALS: tuple[str, ...] = ("[PAD]", "[BOS]", "[MASK]", "[UNK]")
+"""Ids 0 to 3: filling, start of the target, an unknown position, a character outside the vocabulary."""
+
+UNKNOWN_TEXT = "□"
+"""How [UNK] is shown."""
+
+FORMAT = "hzlm-vocabulary"
+VERSION = 1
+
+_TONED_INDEX = {reading: index for index, reading in enumerate(TONED_SYLLABLES)}
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens in the order of their ids.
+
+    Specials, then S toneless syllables (`syl:a`), 5 S syllables with tone (`syl:a1`, at toned_start + 5 syllable +
+    tone - 1), keys (`key:zh`), and the targets: characters (`lit:中`), the most frequent first. What comes before
+    `target_start` is never a target. Everything before it is the same in every vocabulary.
+    """
+
+    characters: tuple[str, ...]
+    """The characters that can be targets, most frequent first."""
+    readings: Mapping[str, Mapping[str, int]]
+    """Hanzi -> reading (`zhong1`) -> how often the training text shows it; 0 where a dictionary alone does."""
+
+    pad_id = SPECIALS.index("[PAD]")
+    bos_id = SPECIALS.index("[BOS]")
+    mask_id = SPECIALS.index("[MASK]")
+    unknown_id = SPECIALS.index("[UNK]")
+    syllable_start = len(SPECIALS)
+    toned_start = syllable_start + len(SYLLABLES)
+    key_start = toned_start + len(TONED_SYLLABLES)
+    target_start = key_start + len(KEYS)
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError`, saying what, where the fields contradict themselves."""
+        known = set(self.characters)
+        if len(known) != len(self.characters) or any(len(character) != 1 for character in known):
+            raise ValueError("characters are not distinct single characters")
+        strangers = self.readings.keys() - known
+        if strangers:
+            raise ValueError(f"readings are given for {min(strangers)!r}, which is none of the characters")
+        for hanzi, counts in self.readings.items():
+            if not counts or not _TONED_INDEX.keys() >= counts.keys() or min(counts.values()) < 0:
+                raise ValueError(f"the readings of {hanzi} are not syllables with tone and counts: {dict(counts)}")
+
+    @property
+    def target_size(self) -> int:
+        """How many tokens can be targets."""
+        return len(self.characters)
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return self.target_start + len(self.characters)
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """Every typed token, by id."""
+        return (
+            *SPECIALS,
+            *(SYLLABLE + syllable for syllable in SYLLABLES),
+            *(SYLLABLE + reading for reading in TONED_SYLLABLES),
+            *(f"key:{key}" for key in KEYS),
+            *(LITERAL + character for character in self.characters),
+        )
+
+    def id_of(self, token: str) -> int:
+        """The id of a typed token. Raises `KeyError` where it is none of this vocabulary."""
+        return self._id_of_token[token]
+
+    def encode(self, text: str) -> Ids:
+        """Text of N characters -> int32 [N], [UNK] for characters outside the vocabulary."""
+        get, unknown = self._id_of_character.get, self.unknown_id
+        return np.fromiter((get(character, unknown) for character in text), np.int32, len(text))
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """Target ids [N] -> text of N characters, □ for [UNK]. Raises `ValueError` for ids that are never a target."""
+        return "".join(map(self._character_of, ids))
+
+    def toneless(self, ids: npt.NDArray[np.integer]) -> Ids:
+        """Ids of any shape -> int32 of that shape: syllables lose their tone, all else stays."""
+        toned = (ids >= self.toned_start) & (ids < self.key_start)
+        return np.where(toned, self.syllable_start + (ids - self.toned_start) // len(TONES), ids).astype(np.int32)
+
+    def candidates(self, token_id: int) -> Ids:
+        """Target ids allowed where the source carries this id, the likeliest first.
+
+        A syllable, with or without tone, and a key allow the hanzi that are read so, those seen oftenest with it
+        first; [MASK] and [UNK] allow every target; a target allows itself; [PAD] and [BOS] allow nothing.
+
+        Returns:
+            int32 [candidates].
+        """
+        if token_id >= self.target_start:
+            return np.array([token_id], np.int32)
+        if token_id in (self.mask_id, self.unknown_id):
+            return np.arange(self.target_start, self.size, dtype=np.int32)
+        return self._hanzi_by_source.get(token_id, np.empty(0, np.int32))
+
+    def most_frequent(self, token_id: int) -> int | None:
+        """The first of the candidates: the baseline's answer. None where there are none."""
+        candidates = self.candidates(token_id)
+        return int(candidates[0]) if len(candidates) else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of all that the vocabulary holds, in canonical JSON."""
+        canonical = json.dumps(self._as_json(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes the vocabulary as JSON."""
+        text = json.dumps({**self._as_json(), "fingerprint": self.fingerprint}, ensure_ascii=False, indent=0)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads what `save` wrote. Raises `UserError` where the file is missing, damaged or of another version."""
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot read this vocabulary: {error.strerror}") from error
+        except ValueError as error:
+            raise UserError(f"{path}: this vocabulary is damaged: no JSON ({error}); prepare it again") from error
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            raise UserError(f"{path}: no vocabulary of hzlm; pass the vocabulary.json of a dataset or checkpoint")
+        if [stored.get(name) for name in ("version", "syllables", "keys")] != [VERSION, list(SYLLABLES), list(KEYS)]:
+            raise UserError(f"{path}: this vocabulary was made by another version of hzlm; prepare the dataset again")
+        try:
+            vocabulary = cls(tuple(stored["characters"]), stored["readings"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: this vocabulary is damaged: {error}; prepare it again") from error
+        if vocabulary.fingerprint != stored.get("fingerprint"):
+            raise UserError(f"{path}: this vocabulary is damaged: its fingerprint does not fit; prepare it again")
+        return vocabulary
+
+    def _as_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "syllables": list(SYLLABLES),
+            "keys": list(KEYS),
+            "characters": list(self.characters),
+            "readings": {hanzi: dict(counts) for hanzi, counts in self.readings.items()},
+        }
+
+    @cached_property
+    def _id_of_token(self) -> dict[str, int]:
+        return {token: token_id for token_id, token in enumerate(self.tokens)}
+
+    @cached_property
+    def _id_of_character(self) -> dict[str, int]:
+        return {character: token_id for token_id, character in enumerate(self.characters, self.target_start)}
+
+    def _character_of(self, token_id: int) -> str:
+        if token_id == self.unknown_id:
+            return UNKNOWN_TEXT
+        if not self.target_start <= token_id < self.size:
+            raise ValueError(f"id {token_id} is no target")
+        return self.characters[token_id - self.target_start]
+
+    @cached_property
+    def _hanzi_by_source(self) -> dict[int, Ids]:
+        """Syllables, toned syllables and keys -> hanzi, the oftenest seen so first, then by their own frequency."""
+        counts: dict[int, dict[int, int]] = {}
+        for hanzi, readings in self.readings.items():
+            hanzi_id = self._id_of_character[hanzi]
+            for reading, count in readings.items():
+                for source in self._sources_of(reading):
+                    of_source = counts.setdefault(source, {})
+                    of_source[hanzi_id] = of_source.get(hanzi_id, 0) + count
+        return {
+            source: np.array(sorted(of_source, key=lambda hanzi: (-of_source[hanzi], hanzi)), np.int32)
+            for source, of_source in counts.items()
+        }
+
+    def _sources_of(self, reading: str) -> list[int]:
+        """The ids that may stand in a source for a hanzi read so."""
+        toned = _TONED_INDEX[reading]
+        keys = [self.key_start + index for index, key in enumerate(KEYS) if reading.startswith(key)]
+        return [self.syllable_start + toned // len(TONES), self.toned_start + toned, *keys]

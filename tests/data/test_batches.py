@@ -1,0 +1,87 @@
+"""Packed batches: what lies where, what counts how much, and that nothing depends on what was read before."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from hzlm.config import DataConfig
+from hzlm.data.batches import BatchReader, MicroBatch
+from hzlm.data.dataset import Dataset
+from hzlm.data.sampling import Cursor
+from hzlm.errors import UserError
+from hzlm.vocabulary import Vocabulary
+
+Write = Callable[[Path, Sequence[str]], Path]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, write_dataset: Write, sentences: list[str]) -> Dataset:
+    return Dataset.open(write_dataset(tmp_path / "data", sentences), "train")
+
+
+def make_reader(dataset: Dataset, view: str = "pinyin", row_length: int = 20) -> BatchReader:
+    return BatchReader(dataset, DataConfig(path=dataset.folder, row_length=row_length, views={view: 1.0}), seed=3)
+
+
+def texts_of(batch: MicroBatch, vocabulary: Vocabulary) -> list[str]:
+    found = []
+    for row in range(batch.segments.shape[0]):
+        for segment in range(1, int(batch.segments[row].max()) + 1):
+            places = batch.segments[row] == segment
+            found.append(vocabulary.decode(batch.targets[row][places].tolist()))
+            assert batch.positions[row][places].tolist() == list(range(int(places.sum())))
+            inputs = batch.tokens[1, row][places].tolist()
+            assert inputs == [vocabulary.bos_id, *batch.targets[row][places].tolist()[:-1]]
+    return found
+
+
+def test_an_epoch_holds_every_sentence_once(dataset: Dataset, sentences: list[str]) -> None:
+    batches = make_reader(dataset).one_pass(rows=4, limit=1000)
+    assert sorted(text for batch in batches for text in texts_of(batch, dataset.vocabulary)) == sorted(sentences)
+    assert all(batch.tokens.shape[2] == 20 for batch in batches)
+
+
+@pytest.mark.parametrize("view", ["pinyin", "masked", "toned"])
+def test_weights_count_what_is_asked_for_and_sum_to_the_number_of_micro_batches(dataset: Dataset, view: str) -> None:
+    step = next(make_reader(dataset, view).steps(Cursor(), rows=2, micro_batches=3))
+    totals = torch.stack([batch.weights.sum(dim=(1, 2)) for batch in step.micro_batches]).sum(dim=0)
+    torch.testing.assert_close(totals, torch.full((2,), 3.0))
+    encoder = torch.cat([batch.weights[0] for batch in step.micro_batches])
+    decoder = torch.cat([batch.weights[1] for batch in step.micro_batches])
+    source = torch.cat([batch.tokens[0] for batch in step.micro_batches])
+    targets = torch.cat([batch.targets for batch in step.micro_batches])
+    real = torch.cat([batch.segments for batch in step.micro_batches]) > 0
+    assert torch.equal(decoder > 0, real)
+    assert torch.equal(encoder > 0, real & (source != targets))
+    assert len(decoder[decoder > 0].unique()) == 1, "every counted position of a step weighs the same"
+
+
+def test_unknown_characters_are_read_but_never_learned(tmp_path: Path, write_dataset: Write) -> None:
+    dataset = Dataset.open(write_dataset(tmp_path / "data", ["我爱龘"]), "train")
+    (batch,) = make_reader(dataset).one_pass(rows=1, limit=1)
+    assert (batch.weights[:, 0, :3] > 0).tolist() == [[True, True, False]] * 2
+
+
+def test_going_on_from_a_cursor_gives_the_same_batches(dataset: Dataset) -> None:
+    reader = make_reader(dataset, "masked")
+    straight = list(islice(reader.steps(Cursor(), rows=3, micro_batches=2), 12))
+    assert straight[-1].cursor.epoch > 0
+    for number in (0, 4, 7):
+        resumed = next(make_reader(dataset, "masked").steps(straight[number].cursor, rows=3, micro_batches=2))
+        for ours, theirs in zip(resumed.micro_batches, straight[number + 1].micro_batches, strict=True):
+            assert torch.equal(ours.tokens, theirs.tokens)
+            assert torch.equal(ours.weights, theirs.weights)
+
+
+def test_a_sentence_longer_than_a_row_is_named(dataset: Dataset) -> None:
+    with pytest.raises(UserError, match=r"data\.row_length is 8, .* holds a sentence of 16 characters: raise it"):
+        make_reader(dataset, row_length=8)
+
+
+def test_an_empty_split_is_named(tmp_path: Path, write_dataset: Write) -> None:
+    dataset = Dataset.open(write_dataset(tmp_path / "empty", []), "train")
+    with pytest.raises(UserError, match="its train split is empty"):
+        make_reader(dataset)

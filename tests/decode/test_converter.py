@@ -1,0 +1,110 @@
+"""The Converter around a tiny model with random weights: whatever it answers has to have the readings asked for."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hzlm.config import ModelConfig
+from hzlm.decode.converter import Converter
+from hzlm.errors import UserError
+from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.vocabulary import Vocabulary
+
+READINGS = {
+    "我": {"wo3": 9},
+    "爱": {"ai4": 5},
+    "碍": {"ai4": 1},
+    "北": {"bei3": 4},
+    "背": {"bei4": 2, "bei1": 1},
+    "京": {"jing1": 3},
+    "景": {"jing3": 2},
+    "竟": {"jing4": 2},
+}
+SHAPE = ModelConfig(hidden_size=16, heads=2, feed_forward_size=32, encoder_layers=1, decoder_layers=1, max_length=12)
+
+PIECES = ("wo", "ai4", "bei", "jing", "，", "☃")
+
+
+@pytest.fixture(scope="module")
+def converter() -> Converter:
+    vocabulary = Vocabulary((*READINGS, "，", "2"), READINGS)
+    return Converter(EncoderDecoder(SHAPE, vocabulary.size, vocabulary.target_start).initialize(1), vocabulary)
+
+
+def test_every_character_has_the_syllable_asked_for(converter: Converter) -> None:
+    found = converter.candidates(["wo ai bei jing"], n_best=20, beam=20)[0]
+    assert {candidate.text for candidate in found} == {
+        f"我{ai}{bei}{jing}" for ai in "爱碍" for bei in "北背" for jing in "京景竟"
+    }
+    probabilities = [candidate.log_probability for candidate in found]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_a_tone_narrows(converter: Converter) -> None:
+    assert {candidate.text for candidate in converter.candidates(["bei1 jing1"])[0]} == {"背京"}
+
+
+def test_literals_stand_for_themselves_also_outside_the_vocabulary(converter: Converter) -> None:
+    assert converter.convert("wo，2008 lit:中Q wo") == "我，2008中Q我"
+
+
+def test_literals_cost_nothing(converter: Converter) -> None:
+    assert converter.candidates(["，9 ☃"])[0][0].log_probability == 0.0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=12), max_size=8))
+def test_a_batch_gives_what_each_text_gives_alone(converter: Converter, texts: list[list[str]]) -> None:
+    lines = [" ".join(text) for text in texts]
+    together = converter.candidates(lines, n_best=3)
+    for line, found in zip(lines, together, strict=True):
+        (alone,) = converter.candidates([line], n_best=3)
+        assert [candidate.text for candidate in found] == [candidate.text for candidate in alone]
+        assert [candidate.log_probability for candidate in found] == pytest.approx(
+            [candidate.log_probability for candidate in alone], abs=1e-4
+        )
+
+
+def test_more_texts_than_a_batch_keep_their_order(converter: Converter) -> None:
+    lines = [" ".join(["wo"] * (1 + number % 5)) for number in range(150)]
+    done: list[int] = []
+    found = converter.search([converter.read(line, "here") for line in lines], advance=done.append)
+    assert [candidates[0].text for candidates in found] == ["我" * (1 + number % 5) for number in range(150)]
+    assert sum(done) == 150
+
+
+def test_nothing_gives_nothing(converter: Converter) -> None:
+    assert converter.candidates([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wo ia", r"text 1.*\"ia\".*ai"),
+        ("wo 爱", "text 1.*爱"),
+        (" ", "text 1"),
+        ("wo " * 13, "text 1: 13 characters, but this model takes 12 at most"),
+        ("wo zhong", "text 1, character 2: this model knows no hanzi that is read zhong"),
+        ("wo4 ai", "text 1, character 1: .* read wo4; leave the tone out: wo"),
+    ],
+)
+def test_bad_text(converter: Converter, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        converter.candidates([text])
+
+
+def test_a_beam_narrower_than_what_is_asked(converter: Converter) -> None:
+    with pytest.raises(UserError, match="a beam of 2 cannot give 5 candidates"):
+        converter.candidates(["wo"], n_best=5, beam=2)
+
+
+def test_importing_the_converter_needs_no_extra() -> None:
+    program = (
+        "import sys, hzlm.decode.converter; "
+        "extras = {'deepspeed', 'jieba', 'pypinyin', 'opencc', 'tensorboard', 'jiwer', 'sacrebleu', 'matplotlib'}; "
+        "sys.exit(str(extras & sys.modules.keys() or ''))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr.strip() == ""

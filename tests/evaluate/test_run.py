@@ -1,0 +1,102 @@
+"""Evaluation of a model whose answers are forced: every syllable has one hanzi, or two that the test tells apart."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hzlm.config import ModelConfig
+from hzlm.decode import converter as converter_module
+from hzlm.errors import UserError
+from hzlm.evaluate.run import evaluate
+from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.vocabulary import Vocabulary
+
+READINGS = {"我": {"wo3": 9}, "爱": {"ai4": 5}, "北": {"bei3": 4}, "京": {"jing1": 1}, "景": {"jing3": 2}}
+SHAPE = ModelConfig(hidden_size=16, heads=2, feed_forward_size=32, encoder_layers=1, decoder_layers=1, max_length=8)
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = Vocabulary((*READINGS, "，"), READINGS)
+    model = EncoderDecoder(SHAPE, vocabulary.size, vocabulary.target_start).initialize(1)
+    monkeypatch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "test.tsv"
+
+
+def test_scores_by_source_and_in_total(data: Path) -> None:
+    data.write_text("wo ai\t我爱\tnews\nbei jing1 ，\t北京，\tweb\n\nbei jing\t北京\tweb\nai wo\t爱你\tnews\n", "utf-8")
+    found = evaluate(Path("model"), data)
+    # Toneless jing is the oftener 景 to the baseline; 你 can come out of nothing.
+    assert found.total.baseline.char_accuracy == pytest.approx(6 / 8)
+    assert found.total.baseline.exact_match == pytest.approx(2 / 4)
+    assert found.total.baseline.cer == pytest.approx(2 / 9)
+    assert found.total.baseline.top5 is None
+    # The model's two candidates for the third line hold the right one.
+    assert found.total.model.top5 == found.total.model.top10 == pytest.approx(3 / 4)
+    assert {name: comparison.model.sentences for name, comparison in found.sources.items()} == {"news": 2, "web": 2}
+    assert found.sources["news"].model.char_accuracy == pytest.approx(3 / 4)
+    assert found.sources["web"].model.characters == 4
+    assert found.sentences_per_second > 0
+
+
+def test_limit_counts_lines(data: Path) -> None:
+    data.write_text("wo\t我\nai\t爱\nthis is not looked at", "utf-8")
+    assert evaluate(Path("model"), data, limit=2).total.model.sentences == 2
+
+
+def test_table_and_json(data: Path) -> None:
+    data.write_text("wo ai\t我爱\tnews\r\n", "utf-8-sig")
+    found = evaluate(Path("model"), data)
+    lines = found.table().splitlines()
+    assert len(lines) == 6
+    assert lines[1].split() == ["news", "model", "1", "100.00%", "0.00%", "100.00%", "100.00%", "100.00%", "0.00"]
+    assert lines[4].split()[-3:] == ["-", "-", "0.00"]
+    assert [line.split()[0] for line in lines[1:5]] == ["news", "news", "total", "total"]
+    assert lines[5].endswith("sentences/s")
+    stored = json.loads(found.json())
+    assert stored["total"]["model"]["char_accuracy"] == 1.0
+    assert stored["sources"]["news"]["baseline"]["exact_match"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("wo ai", "1 columns; expected pinyin<TAB>hanzi"),
+        ("1\two ai\t我爱\tnews", "4 columns"),
+        ("wo ai\t我", "pinyin of 2 characters, but hanzi of 1"),
+        ("我爱\two ai", "我"),
+        ("wo ia\t我爱", '"ia" is no pinyin syllable'),
+        ("wo zhong\t我中", "no hanzi that is read zhong"),
+        ("wo ，\t我爱", "character 2 is ， in the pinyin but 爱 in the hanzi"),
+        ("\t我爱", "no pinyin here"),
+        ("wo " * 9 + "\t" + "我" * 9, "9 characters, but this model takes 8 at most"),
+    ],
+)
+def test_a_bad_line(data: Path, line: str, message: str) -> None:
+    data.write_text(f"wo\t我\n{line}\n", "utf-8")
+    with pytest.raises(UserError) as caught:
+        evaluate(Path("model"), data)
+    assert str(caught.value).startswith(f"{data}:2")
+    assert message in str(caught.value)
+
+
+def test_a_bad_file(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"test\.tsv: cannot be read"):
+        evaluate(Path("model"), data)
+    data.write_text("\n", "utf-8")
+    with pytest.raises(UserError, match=r"test\.tsv: no sentences"):
+        evaluate(Path("model"), data)
+    data.write_bytes(b"wo\t\xce\xd2\n")
+    with pytest.raises(UserError, match=r"test\.tsv:1: no UTF-8 text"):
+        evaluate(Path("model"), data)
+
+
+def test_a_narrow_beam(data: Path) -> None:
+    data.write_text("wo\t我\n", "utf-8")
+    with pytest.raises(UserError, match="a beam of 4 cannot give 10"):
+        evaluate(Path("model"), data, beam=4)

@@ -1,0 +1,114 @@
+"""A whole run: what it writes, that it goes on where it was stopped, and what it refuses."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hzlm.config import ModelConfig, RunConfig, load_config
+from hzlm.errors import UserError
+from hzlm.model.pretrained import find_checkpoint
+from hzlm.train.monitor import read_metrics
+from hzlm.train.run import train
+
+Write = Callable[[Path, Sequence[str]], Path]
+SPEED = "train/tokens_per_second"
+
+
+@pytest.fixture
+def make_config(
+    tmp_path: Path, write_dataset: Write, sentences: list[str], model_config: ModelConfig
+) -> Callable[..., RunConfig]:
+    data = write_dataset(tmp_path / "data", sentences)
+
+    def make(name: str, **train: object) -> RunConfig:
+        return RunConfig.model_validate(
+            {
+                "model": model_config.model_dump() | {"dropout": 0.1},
+                "data": {"path": data, "row_length": 20, "views": {"pinyin": 2.0, "masked": 1.0}},
+                "schedule": {"scale": 1.0, "warmup_steps": 4},
+                "train": {
+                    "output": tmp_path / name, "steps": 8, "micro_batch_rows": 3, "accumulation": 2, "log_every": 1,
+                    "evaluate_every": 4, "save_every": 3, "precision": "bf16", **train,
+                },
+            },
+            strict=False,
+        )  # fmt: skip
+
+    return make
+
+
+def test_a_run_writes_what_it_promises(make_config: Callable[..., RunConfig]) -> None:
+    config = make_config("run")
+    folder = train(config)
+    assert load_config(folder / "config.yaml") == config
+    settings = json.loads((folder / "deepspeed.json").read_text())
+    assert settings["zero_optimization"]["stage"] == 1
+    assert settings["gradient_clipping"] == config.optimizer.gradient_clipping
+    lines = read_metrics(folder)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    wanted = {"train/loss", "train/learning_rate", "train/gradient_norm", SPEED, "train/real_positions"}
+    assert all(wanted <= line.keys() for line in lines)
+    assert [line["step"] for line in lines if "dev/decoder_loss" in line] == [4, 8]
+    assert all(0 <= line["dev/accuracy"] <= 1 for line in lines if "dev/accuracy" in line)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {name for line in lines for name in line} - {"step"}
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert losses == pytest.approx([line["train/loss"] for line in lines], rel=1e-6)
+    rates = [32**-0.5 * min(step**-0.5, step * 4**-1.5) for step in range(1, 9)]
+    assert [line["train/learning_rate"] for line in lines] == pytest.approx(rates)
+    assert sorted(path.name for path in (folder / "checkpoints").glob("step_*")) == ["step_00000006", "step_00000008"]
+
+
+def test_the_same_command_goes_on_bit_for_bit(make_config: Callable[..., RunConfig]) -> None:
+    straight = train(make_config("straight"))
+    train(make_config("stopped", steps=5))
+    stopped = train(make_config("stopped", steps=8))
+
+    def numbers(folder: Path) -> list[dict[str, float]]:
+        return [{k: v for k, v in line.items() if k != SPEED} for line in read_metrics(folder)]
+
+    assert numbers(stopped)[5:] == numbers(straight)[5:]
+    for kind in ("weights", "masters", "exp_avg", "exp_avg_sq"):
+        ours, theirs = (load_file(find_checkpoint(f) / f"{kind}-00000.safetensors") for f in (stopped, straight))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    before = read_metrics(straight)
+    train(make_config("straight"))
+    assert read_metrics(straight) == before, "a finished run has nothing left to do"
+
+
+def test_lines_after_the_checkpoint_are_written_anew(make_config: Callable[..., RunConfig]) -> None:
+    folder = train(make_config("run", steps=3))
+    path = folder / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 4, "train/loss": 99.0}\n{"step": 5, "tra')
+    train(make_config("run", steps=5))
+    lines = read_metrics(folder)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[3]["train/loss"] < 20
+
+
+def test_a_run_starts_from_the_weights_of_another(make_config: Callable[..., RunConfig]) -> None:
+    first = train(make_config("first"))
+    second = train(make_config("second", initial_weights=first, seed=2, steps=1))
+    ours, theirs = (load_file(find_checkpoint(f) / "masters-00000.safetensors") for f in (second, first))
+    for name in ("tokens.weight", "encoder.0.attention.query.weight"):
+        change = (ours[name] - theirs[name]).norm() / theirs[name].norm()
+        assert 0 < change < 0.1, "one small step away"
+
+
+def test_another_config_is_refused_by_the_run_folder(make_config: Callable[..., RunConfig]) -> None:
+    train(make_config("run", steps=1))
+    with pytest.raises(UserError, match=r"this run began with train.seed = 1, not 2; set it back, or choose another"):
+        train(make_config("run", steps=2, seed=2))
+
+
+def test_a_sentence_longer_than_the_position_table_is_named(make_config: Callable[..., RunConfig]) -> None:
+    config = make_config("run")
+    config = config.model_copy(update={"model": config.model.model_copy(update={"max_length": 10})})
+    with pytest.raises(UserError, match=r"model.max_length is 10, but .* holds a sentence of 16 characters: raise it"):
+        train(config)

