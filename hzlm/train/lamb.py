@@ -100,6 +100,8 @@ class Lamb(Optimizer):
             x, g, m, v = (fragment.of(tensor) for tensor in (flat, gradient, moment1, moment2))
             m.lerp_(g, 1.0 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1.0 - beta2)
+            if not v.any():
+                continue  # never had a gradient: the trust ratio would make lr * x of its weight decay
             denominator = (v / correction2).sqrt_().add_(group["eps"])
             update = torch.div(m, denominator, out=denominator).div_(correction1)
             if group["weight_decay"] != 0.0:

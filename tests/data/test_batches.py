@@ -4,14 +4,18 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from hzlm.config import DataConfig
-from hzlm.data.batches import BatchReader, MicroBatch
+from hzlm.config import DataConfig, LossConfig
+from hzlm.data.batches import BatchReader, MicroBatch, collate, normalise
 from hzlm.data.dataset import Dataset
 from hzlm.data.sampling import Cursor
+from hzlm.data.views import ViewMixture
 from hzlm.errors import UserError
+from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.model.losses import TrainingLoss
 from hzlm.vocabulary import Vocabulary
 
 Write = Callable[[Path, Sequence[str]], Path]
@@ -57,6 +61,41 @@ def test_weights_count_what_is_asked_for_and_sum_to_the_number_of_micro_batches(
     assert torch.equal(decoder > 0, real)
     assert torch.equal(encoder > 0, real & (source != targets))
     assert len(decoder[decoder > 0].unique()) == 1, "every counted position of a step weighs the same"
+
+
+def test_packed_rows_have_the_loss_of_one_sentence_a_row(
+    dataset: Dataset, model: EncoderDecoder, sentences: list[str]
+) -> None:
+    """The same sentences, 20 positions a row and one sentence a row, through the whole model and loss."""
+    config = LossConfig(encoder_weight=0.5, label_smoothing=0.1)
+    config_of_data = DataConfig(path=dataset.folder, row_length=20, views={"pinyin": 1.0})
+    views = ViewMixture(config_of_data, dataset.vocabulary)
+    alone = []
+    for number in range(len(dataset)):
+        record = dataset.record(number)
+        source = torch.from_numpy(views.source(record, np.random.default_rng(0))).long()
+        target = torch.from_numpy(record.hanzi).long()
+        tokens = torch.zeros(2, 1, 20, dtype=torch.long)
+        tokens[0, 0, : len(source)] = source
+        tokens[1, 0, : len(source)] = torch.cat([torch.tensor([dataset.vocabulary.bos_id]), target[:-1]])
+        places = torch.arange(20)[None] < len(source)
+        targets = torch.zeros(1, 20, dtype=torch.long)
+        targets[0, : len(source)] = target
+        weights = torch.stack([places & (tokens[0] != targets), places]).float()
+        alone.append(MicroBatch(tokens, torch.arange(20)[None], places.int(), targets, weights))
+    packed = make_reader(dataset).one_pass(rows=7, limit=1000)
+    assert sum(len(batch.targets) for batch in packed) < len(sentences) / 2
+    losses = []
+    for batches in (packed, normalise([collate(alone)])):
+        loss = TrainingLoss(config, dataset.vocabulary.target_start)
+        model.zero_grad()
+        total = sum(loss(model(batch.inputs), batch.labels) for batch in batches) / len(batches)
+        total.backward()
+        losses.append((total.item(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}))
+    (ours, gradients), (theirs, expected) = losses
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    for name, gradient in gradients.items():
+        assert (gradient - expected[name]).norm() < 1e-5 * max(expected[name].norm().item(), 0.1), name
 
 
 def test_unknown_characters_are_read_but_never_learned(tmp_path: Path, write_dataset: Write) -> None:

@@ -70,15 +70,6 @@ def test_the_folder_is_the_one_that_torch_builds_in(tmp_path: Path, monkeypatch:
         environment.prepare_extension(2)
 
 
-def test_threads_sleep_unless_told_otherwise() -> None:
-    variables: dict[str, str] = {}
-    environment.let_threads_sleep(variables)
-    assert variables == {"OMP_WAIT_POLICY": "PASSIVE"}
-    variables = {"OMP_WAIT_POLICY": "ACTIVE"}
-    environment.let_threads_sleep(variables)
-    assert variables == {"OMP_WAIT_POLICY": "ACTIVE"}
-
-
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 def test_freed_memory_is_kept() -> None:
     program = """

@@ -1,4 +1,4 @@
-"""Initial weights: what they depend on, and what they do not."""
+"""Initial weights: what they depend on, and that the decoder starts on the diagonal."""
 
 import pytest
 import torch
@@ -26,3 +26,25 @@ def test_values_depend_on_seed_and_name_alone(vocabulary: Vocabulary, model_conf
     for name, tensor in first.items():
         expected = 1.0 if name.endswith("norm.weight") else 0.0 if name.endswith("bias") else None
         assert expected is None or bool((tensor == expected).all()), name
+
+
+@pytest.mark.parametrize(("hidden_size", "heads"), [(256, 4), (512, 8)])
+def test_cross_attention_starts_on_the_diagonal(vocabulary: Vocabulary, hidden_size: int, heads: int) -> None:
+    config = ModelConfig(
+        hidden_size=hidden_size, heads=heads, feed_forward_size=256, encoder_layers=2, decoder_layers=1, max_length=32
+    )
+    model = build(vocabulary, config, 1).eval()
+    generator = torch.Generator().manual_seed(0)
+    source = torch.randint(4, vocabulary.target_start, (1, 24), generator=generator)
+    target = torch.randint(vocabulary.target_start, vocabulary.size, (1, 24), generator=generator)
+    memory = model.encode(source, torch.ones(1, 24, dtype=torch.int32))
+    block = model.decoder[0]
+    x = block.cross_norm(model.tokens.embed(target) + model.positions.target[:24])
+    attention = block.cross_attention
+    key, _ = attention.keys_and_values(memory)
+    query = attention._split(attention.query(x))
+    weights = (query @ key.transpose(-1, -2) / (hidden_size // heads) ** 0.5).softmax(-1)
+    diagonal = weights.diagonal(dim1=-2, dim2=-1).mean().item()
+    hits = (weights.argmax(-1) == torch.arange(24)).float().mean().item()
+    assert hits > 0.25, "its own place is the best of 24 for many positions, not for one in 24"
+    assert diagonal > 1.5 / 24

@@ -89,3 +89,14 @@ def test_state_can_be_made_before_the_first_step() -> None:
     parameter.grad = torch.ones(4)
     lamb.step()
     assert lamb.steps == 42
+
+
+def test_a_tensor_without_any_gradient_stays_as_it_is() -> None:
+    """By the letter of the algorithm r is 0, the ratio 1 / decay, and the tensor would shrink by lr each step."""
+    parameter = torch.nn.Parameter(torch.ones(6))
+    lamb = Lamb([{"params": [parameter]}], lr=0.1, weight_decay=0.01)
+    lamb.set_fragments(parameter, [Fragment(0, 3), Fragment(3, 3)])
+    parameter.grad = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    lamb.step()
+    assert parameter[:3].tolist() == [1.0] * 3
+    assert (parameter[3:] < 1.0).all()
