@@ -24,7 +24,7 @@ lint: $(STAMP)
 $(STAMP): setup.py pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "hzlm: no python3 found; install Python 3.11 or later, or run: make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hzlm: $(PYTHON) is $$("$(PYTHON)" -V 2>&1), but 3.11 or later is needed; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@command -v g++ > /dev/null || { echo "hzlm: g++ is missing (DeepSpeed compiles its CPU extensions with it); on Debian: apt-get install g++" >&2; exit 1; }
+	@command -v g++ > /dev/null || { echo "hzlm: g++ is missing (PyTorch and DeepSpeed compile extensions with it); on Debian: apt-get install g++" >&2; exit 1; }
 	test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/pip install -c constraints.txt -e ".[train,data,dev]"
 	touch $@

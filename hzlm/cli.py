@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0

@@ -82,10 +82,8 @@ class LossConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """The optimizer; the learning rate is the schedule's."""
+    """LAMB (You et al. 2019); the learning rate is the schedule's."""
 
-    name: Literal["lamb"] = "lamb"
-    """LAMB (You et al. 2019), trust ratio per logical tensor."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     """Decay rates of the first and second moment."""
     eps: Positive = 1e-6

@@ -27,13 +27,14 @@ class Progress:
         total: how many units there are; None where nobody knows.
         description: what is being done, as in `reading`.
         unit: what is counted, as in `sentences`.
+        initial: units that were done before, and have no part in the rate.
     """
 
-    def __init__(self, total: int | None, description: str, unit: str) -> None:
+    def __init__(self, total: int | None, description: str, unit: str, initial: int = 0) -> None:
         self.total = total
         self.description = description
         self.unit = unit
-        self.done = 0
+        self.done = self.initial = initial
         self._note = ""
         self._bar: tqdm | None = None
 
@@ -41,7 +42,12 @@ class Progress:
         self._start = self._last_line = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(
-                total=self.total, desc=self.description, unit=f" {self.unit}", unit_scale=True, dynamic_ncols=True
+                total=self.total,
+                initial=self.initial,
+                desc=self.description,
+                unit=f" {self.unit}",
+                unit_scale=True,
+                dynamic_ncols=True,
             )
         return self
 
@@ -67,13 +73,13 @@ class Progress:
     def _print_line(self) -> None:
         self._last_line = time.monotonic()
         elapsed = max(self._last_line - self._start, 1e-9)
-        rate = self.done / elapsed
+        rate = (self.done - self.initial) / elapsed
         parts = [f"{rate:,.0f} {self.unit}/s" if rate >= 100 else f"{rate:.3g} {self.unit}/s"]
         parts.append(f"{format_seconds(elapsed)} elapsed")
         count = f"{self.done:,}"
         if self.total is not None:
             count += f"/{self.total:,}"
-            if 0 < self.done < self.total:
+            if rate > 0 and self.done < self.total:
                 parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
         if self._note:
             parts.append(self._note)

@@ -18,18 +18,22 @@ MALLOC_SETTINGS = {-4: 0, -1: 2**31 - 1, -2: 256 << 20}
 def single_process_environment(environment: MutableMapping[str, str] = os.environ) -> None:
     """Make DeepSpeed start in a process that no launcher started.
 
-    Sets the rendezvous variables that are absent, with a port that is free now, and prepares the shared-memory
-    extension for the number of processes that the variables then name.
+    Sets the rendezvous variables that are absent, with a port that is free now, and sees to it that the shared-memory
+    extension does not hold up the start.
 
     Raises:
-        UserError: as `prepare_extension`.
+        UserError: a launcher started several processes; or as `prepare_extension`.
     """
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     for name, value in alone.items():
         environment.setdefault(name, value)
     if "MASTER_PORT" not in environment:
         environment["MASTER_PORT"] = str(_free_port())
-    prepare_extension(int(environment["WORLD_SIZE"]))
+    if environment["WORLD_SIZE"] != "1":
+        raise UserError(
+            f"WORLD_SIZE is {environment['WORLD_SIZE']}, but training runs in one process; start it without a launcher"
+        )
+    prepare_extension(1)
 
 
 def prepare_extension(world_size: int, folder: Path | None = None) -> None:

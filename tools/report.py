@@ -28,7 +28,7 @@ class Tally:
 
 @dataclass
 class Report:
-    """Every character of the input is in exactly one of `removed`, `dropped` and `kept`."""
+    """Where the characters of the input went: `removed` is what is neither in `dropped` nor in `kept`."""
 
     files: dict[str, int] = field(default_factory=dict)
     """Characters read, by file."""

@@ -147,6 +147,11 @@ class Dataset:
         return self._hanzi.lengths
 
     @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of the sidecar: another text or another vocabulary has another one."""
+        return hashlib.sha256(json.dumps(self.info, sort_keys=True).encode()).hexdigest()
+
+    @property
     def documents(self) -> npt.NDArray[np.int64]:
         """int64 [D], the first sentence of each document, and S at the end."""
         return self._hanzi.documents

@@ -1,6 +1,7 @@
 """Views: pure functions from a stored record to the source that a model reads.
 
-A source has one id for each position of the target. To add a view, write such a function and name it in `VIEWS`.
+A source has one id for each position of the target. To add a view, write such a function, and name it
+in `VIEWS` here and in hzlm/config.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,8 +45,9 @@ class ViewMixture:
     def __init__(self, config: DataConfig, vocabulary: Vocabulary):
         self._config = config
         self._vocabulary = vocabulary
-        self._views = [VIEWS[name] for name in config.views]
-        rates = np.array(list(config.views.values()), dtype=np.float64)
+        names = sorted(config.views)
+        self._views = [VIEWS[name] for name in names]
+        rates = np.array([config.views[name] for name in names], dtype=np.float64)
         self._thresholds = np.cumsum(rates / rates.sum())
 
     def source(self, record: Record, generator: np.random.Generator) -> np.ndarray:

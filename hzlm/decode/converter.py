@@ -73,8 +73,12 @@ class Converter:
         sources = [self.read(text, f"text {number}") for number, text in enumerate(pinyin_list, start=1)]
         return self.search(sources, n_best, beam)
 
-    def read(self, pinyin: str, where: str) -> Source:
+    def read(self, pinyin: str, where: str, lenient: bool = False) -> Source:
         """Check a text, whose place `where` names in messages.
+
+        Args:
+            lenient: a syllable that no hanzi of this model has becomes □ in the answer and is no error, so that a
+                measurement can count it as wrong.
 
         Raises:
             UserError: it holds something that is no syllable, or a syllable that no hanzi of this model has,
@@ -86,7 +90,9 @@ class Converter:
             raise UserError(f"{where}: {len(tokens)} characters, but this model takes {longest} at most; split it")
         literals = tuple(token.removeprefix(LITERAL) if token.startswith(LITERAL) else None for token in tokens)
         ids = [
-            self._id_of_syllable(token, f"{where}, character {number}") if literal is None else self._id_of(literal)
+            self._id_of_syllable(token, f"{where}, character {number}", lenient)
+            if literal is None
+            else self._id_of(literal)
             for number, (token, literal) in enumerate(zip(tokens, literals, strict=True), start=1)
         ]
         return Source(np.array(ids, dtype=np.int64), literals)
@@ -141,9 +147,11 @@ class Converter:
         """A character that the vocabulary lacks is [UNK] to the model, and itself again in the output."""
         return int(self.vocabulary.encode(literal)[0])
 
-    def _id_of_syllable(self, token: str, where: str) -> int:
+    def _id_of_syllable(self, token: str, where: str, lenient: bool) -> int:
         token_id = self.vocabulary.id_of(token)
         if len(self.vocabulary.candidates(token_id)) == 0:
+            if lenient:
+                return self.vocabulary.unknown_id
             reading = token.partition(":")[2]
             remedy = f"leave the tone out: {reading[:-1]}" if reading[-1].isdigit() else "train with text that has one"
             raise UserError(f"{where}: this model knows no hanzi that is read {reading}; {remedy}")

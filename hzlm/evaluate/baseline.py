@@ -5,8 +5,7 @@ from hzlm.vocabulary import Vocabulary
 
 
 def most_frequent_hanzi(vocabulary: Vocabulary, source: Source) -> str:
-    """The sentence of N characters that looks at each position alone; literals stand for themselves."""
-    return "".join(
-        literal or vocabulary.decode([vocabulary.candidates(int(token_id))[0]])
-        for token_id, literal in zip(source.ids, source.literals, strict=True)
-    )
+    """The sentence of N characters that looks at each position alone; what is unknown or a literal stays itself."""
+    answers = [i if i == vocabulary.unknown_id else vocabulary.candidates(i)[0] for i in source.ids.tolist()]
+    text = vocabulary.decode(answers)
+    return "".join(literal or hanzi for hanzi, literal in zip(text, source.literals, strict=True))

@@ -91,7 +91,7 @@ def _parse_example(text: str, where: str, converter: Converter) -> Example:
     if len(columns) not in (2, 3):
         raise UserError(f"{where}: {len(columns)} columns; expected pinyin<TAB>hanzi[<TAB>source]")
     pinyin, hanzi, *origin = columns
-    source = converter.read(pinyin, where)
+    source = converter.read(pinyin, where, lenient=True)
     if len(source.ids) != len(hanzi):
         raise UserError(f"{where}: pinyin of {len(source.ids)} characters, but hanzi of {len(hanzi)}; make them equal")
     for position, (literal, character) in enumerate(zip(source.literals, hanzi, strict=True), start=1):

@@ -1,6 +1,6 @@
 """The training loss on what the last layer hands over."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch import Tensor
 from hzlm.config import LossConfig
 from hzlm.kernels.linear_cross_entropy import linear_cross_entropy
 
-# targets int64 [R, L]; weights float32 [2, R, L]: how much each position counts on the encoder and on the decoder.
+# targets int64 [R, L]; weights float32 [2, R, L]: how much each position counts on the encoder and on the decoder. The
+# encoder's are 0 where the source gives the character.
 # They carry the normalisation: over a whole step each side's weights sum to the number of micro-batches.
 Labels = tuple[Tensor, Tensor]
 
@@ -16,33 +17,13 @@ Labels = tuple[Tensor, Tensor]
 @dataclass(frozen=True)
 class SideLoss:
     """One side (encoder or decoder) of one micro-batch. `loss`: sum of weight x cross entropy, scalar float32.
-    `correct`, `counted`: positions whose best logit is the target, and positions that count. `factor`: the share of
-    this side in the total."""
+    `counted`: positions that were asked for, since the source does not give the character; `correct`: those of them
+    whose best logit is the target. `factor`: the share of this side in the total."""
 
     loss: Tensor
     correct: int
     counted: int
     factor: float
-
-
-def side_loss(
-    hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, target_start: int, smoothing: float, factor: float
-) -> SideLoss:
-    """Cross entropy over the target ids, at the positions with a weight.
-
-    Args:
-        hidden: [R, L, W], one side's output. table: [vocabulary size, W].
-        targets: int64 [R, L], token ids. weights: float32 [R, L], 0 where a position does not count.
-    """
-    places = weights.flatten().nonzero().squeeze(1)
-    loss, correct = linear_cross_entropy(
-        hidden.flatten(0, 1).index_select(0, places),
-        table[target_start:],
-        targets.flatten().index_select(0, places) - target_start,
-        weights.flatten().index_select(0, places),
-        smoothing,
-    )
-    return SideLoss(loss, int(correct.sum()), len(places), factor)
 
 
 class TrainingLoss:
@@ -66,9 +47,18 @@ class TrainingLoss:
             factor = self.factors[side]
             if factor == 0.0:
                 continue
-            part = side_loss(states, table, targets, weight, self.target_start, self.smoothing, factor)
-            self._taken.setdefault(side, []).append(replace(part, loss=part.loss.detach()))
-            total = total + factor * part.loss
+            places = weight.flatten().nonzero().squeeze(1)
+            loss, correct = linear_cross_entropy(
+                states.flatten(0, 1).index_select(0, places),
+                table[self.target_start :],
+                targets.flatten().index_select(0, places) - self.target_start,
+                weight.flatten().index_select(0, places),
+                self.smoothing,
+            )
+            asked = weights[0].flatten().index_select(0, places) > 0
+            part = SideLoss(loss.detach(), int((correct & asked).sum()), int(asked.sum()), factor)
+            self._taken.setdefault(side, []).append(part)
+            total = total + factor * loss
         return total
 
     def take(self) -> dict[str, SideLoss]:

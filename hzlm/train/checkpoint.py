@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hzlm.config import RunConfig, save_config
+from hzlm.data.dataset import Dataset
 from hzlm.data.sampling import Cursor
 from hzlm.errors import UserError
 from hzlm.model.pretrained import CHECKPOINTS, FORMAT, LATEST, MANIFEST, VERSION, Checkpoint, check_names
@@ -37,7 +38,7 @@ class Progress:
 
 
 def save_checkpoint(
-    run_folder: Path, engine: Engine, config: RunConfig, vocabulary: Vocabulary, progress: Progress, keep_last: int
+    run_folder: Path, engine: Engine, config: RunConfig, dataset: Dataset, progress: Progress, keep_last: int
 ) -> Path:
     """Writes checkpoints/step_N of the run, points `latest` to it, removes all but the newest `keep_last`."""
     folder = run_folder / CHECKPOINTS
@@ -46,12 +47,13 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_config(config, temporary / "config.yaml")
-    vocabulary.save(temporary / "vocabulary.json")
+    dataset.vocabulary.save(temporary / "vocabulary.json")
     tensors = {kind: _write(temporary, kind, named) for kind, named in _tensors_by_kind(engine).items()}
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "vocabulary": vocabulary.fingerprint,
+        "vocabulary": dataset.vocabulary.fingerprint,
+        "dataset": dataset.fingerprint,
         "step": progress.step,
         "optimizer_steps": engine.optimizer_steps,
         "cursor": asdict(progress.cursor),
@@ -65,12 +67,21 @@ def save_checkpoint(
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _point_latest(folder, final.name)
-    _remove_old(folder, keep_last)
+    _remove_old(folder, final.name, keep_last)
     return final
 
 
-def resume(checkpoint: Checkpoint, engine: Engine) -> Progress:
-    """Puts weights, masters, moments and the update count of a checkpoint into the engine."""
+def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> Progress:
+    """Puts weights, masters, moments and the update count of a checkpoint into the engine.
+
+    Raises:
+        UserError: the data is not what the run was trained on so far.
+    """
+    if checkpoint.manifest["dataset"] != dataset.fingerprint:
+        raise UserError(
+            f"{dataset.folder}: not the data that {checkpoint.folder} was trained on; put that back, or choose "
+            "another train.output and start it from there by train.initial_weights"
+        )
     for kind in ("masters", "exp_avg", "exp_avg_sq"):
         _load(checkpoint, kind, engine)
     engine.restore(checkpoint.manifest["optimizer_steps"])
@@ -147,6 +158,9 @@ def _point_latest(folder: Path, name: str) -> None:
     _force_to_disk(folder)
 
 
-def _remove_old(folder: Path, keep_last: int) -> None:
-    for old in sorted(folder.glob("step_*"))[:-keep_last]:
+def _remove_old(folder: Path, current: str, keep_last: int) -> None:
+    """Also removes what a killed start of the run left: partial checkpoints, and steps that are being made again."""
+    steps = sorted(folder.glob("step_*"))
+    past = [step for step in steps if step.name <= current]
+    for old in [*past[:-keep_last], *steps[len(past) :], *folder.glob(".step_*.partial")]:
         shutil.rmtree(old)

@@ -7,7 +7,7 @@ one path for every size of run.
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +86,10 @@ class Engine:
             num_stages=1,
             loss_fn=self._loss,
         )
-        names = {parameter: name for name, parameter in self._named_parameters(module)}
         for layer, child in self._children(module):
             initialize(child, layer, config.train.seed)
         self._optimizer = Lamb(
-            split_by_decay(names, config.optimizer.weight_decay),
+            split_by_decay(module.parameters(), config.optimizer.weight_decay),
             betas=config.optimizer.betas,
             eps=config.optimizer.eps,
         )
@@ -163,10 +162,11 @@ class Engine:
         return linked
 
 
-def split_by_decay(names: dict[nn.Parameter, str], weight_decay: float) -> list[dict[str, Any]]:
+def split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups: matrices with weight decay and trust ratio, biases and LayerNorms without either."""
-    vectors = [parameter for parameter in names if parameter.dim() < 2]
-    matrices = [parameter for parameter in names if parameter.dim() >= 2]
+    listed = list(parameters)
+    vectors = [parameter for parameter in listed if parameter.dim() < 2]
+    matrices = [parameter for parameter in listed if parameter.dim() >= 2]
     return [
         {"params": matrices, "weight_decay": weight_decay, "trust": True},
         {"params": vectors, "weight_decay": 0.0, "trust": False},

@@ -32,6 +32,10 @@ class Monitor:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
+    def flush(self) -> None:
+        """Puts the events on the disk: a resumed run writes only those after its checkpoint again."""
+        self._events.flush()
+
     def __enter__(self) -> Self:
         return self
 

@@ -22,6 +22,9 @@ from hzlm.train.schedule import inverse_square_root
 CONFIG_FILE = "config.yaml"
 DEEPSPEED_FILE = "deepspeed.json"
 
+# the same rows in every run, so that runs can be compared
+EVALUATION_SEED = 0
+
 # what may differ when a run goes on: nothing here changes a number that was already computed
 MAY_CHANGE = frozenset(
     {"train.steps", "train.log_every", "train.evaluate_every", "train.evaluate_rows", "train.save_every",
@@ -42,24 +45,13 @@ def train(config: RunConfig) -> Path:
     folder = config.train.output
     dataset = Dataset.open(config.data.path, "train")
     reader = BatchReader(dataset, config.data, config.train.seed)
+    _check_lengths(dataset, config.model.max_length)
     evaluation = _evaluation_batches(config)
-    longest = int(dataset.lengths.max())
-    if longest > config.model.max_length:
-        raise UserError(
-            f"model.max_length is {config.model.max_length}, but {config.data.path} holds a sentence of {longest} "
-            "characters: raise it, or prepare the text with a smaller --max-length"
-        )
     found = find_checkpoint(folder)
     _claim_folder(folder, config, resumed=found is not None)
-    checkpoint = Checkpoint.open(found) if found is not None else None
-    if checkpoint is not None and checkpoint.vocabulary.fingerprint != dataset.vocabulary.fingerprint:
-        raise UserError(
-            f"{folder}: this run was trained with another vocabulary than that of {config.data.path}; "
-            "choose another train.output, or the dataset it was trained on"
-        )
     engine = Engine(config, dataset.vocabulary)
-    if checkpoint is not None:
-        progress = resume(checkpoint, engine)
+    if found is not None:
+        progress = resume(Checkpoint.open(found), engine, dataset)
     else:
         progress = Progress(0, Cursor())
         if config.train.initial_weights is not None:
@@ -80,9 +72,8 @@ def _loop(
     plan = config.train
     steps = reader.steps(progress.cursor, plan.micro_batch_rows, plan.accumulation)
     watch = _Stopwatch()
-    bar = ProgressBar(plan.steps, f"training {plan.output.name}", "steps")
+    bar = ProgressBar(plan.steps, f"training {plan.output.name}", "steps", initial=progress.step)
     with Monitor(plan.output, progress.step + 1) as monitor, bar:
-        bar.advance(progress.step)
         for step in range(progress.step + 1, plan.steps + 1):
             batch = next(steps)
             rate = inverse_square_root(
@@ -100,8 +91,9 @@ def _loop(
             if values:
                 monitor.write(step, values)
             if step % plan.save_every == 0 or last:
+                monitor.flush()
                 now = Progress(step, batch.cursor)
-                save_checkpoint(plan.output, engine, config, dataset.vocabulary, now, plan.keep_last)
+                save_checkpoint(plan.output, engine, config, dataset, now, plan.keep_last)
                 watch.restart()
             bar.advance(1, note=f"loss {_total(result):.3f}")
 
@@ -111,8 +103,18 @@ def _evaluation_batches(config: RunConfig) -> list[MicroBatch]:
     dev = Dataset.open(config.data.path, "dev")
     if len(dev) == 0:
         return []
-    reader = BatchReader(dev, config.data, config.train.seed)
+    _check_lengths(dev, config.model.max_length)
+    reader = BatchReader(dev, config.data, EVALUATION_SEED)
     return reader.one_pass(config.train.micro_batch_rows, config.train.evaluate_rows)
+
+
+def _check_lengths(dataset: Dataset, max_length: int) -> None:
+    longest = int(dataset.lengths.max())
+    if longest > max_length:
+        raise UserError(
+            f"model.max_length is {max_length}, but {dataset.folder} holds a sentence of {longest} characters: "
+            "raise it, or prepare the text with a smaller --max-length"
+        )
 
 
 def _claim_folder(folder: Path, config: RunConfig, resumed: bool) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hzlm import config as config_module
 from hzlm.config import DataConfig
 from hzlm.data.dataset import Record
 from hzlm.data.views import VIEWS, ViewMixture, masked, pinyin, toned
@@ -53,6 +54,14 @@ def test_mixture_draws_by_rate() -> None:
     assert set(drawn) == {"syl:wo", "syl:wo3"}
 
 
+def test_the_order_in_the_config_does_not_matter() -> None:
+    record = record_of("我")
+    mixtures = [
+        ViewMixture(config(**views), VOCABULARY) for views in ({"pinyin": 1, "toned": 2}, {"toned": 2, "pinyin": 1})
+    ]
+    drawn = [[int(mixture.source(record, np.random.default_rng(n))[0]) for n in range(50)] for mixture in mixtures]
+    assert drawn[0] == drawn[1]
+
+
 def test_the_config_knows_the_views() -> None:
-    for name in VIEWS:
-        config(**{name: 1.0})
+    assert set(config_module.VIEWS) == VIEWS.keys()

@@ -54,12 +54,11 @@ def test_beam_1_is_greedy(model: EncoderDecoder, vocabulary: Vocabulary) -> None
         chosen: list[int] = []
         length = int(lengths[row])
         for position in range(length):  # no cache: the whole prefix again at every step
-            inputs = torch.tensor([[vocabulary.bos_id, *chosen]])
-            memory = model.encode(source[row : row + 1, :length], torch.ones(1, length, dtype=torch.int32))
-            caches = model.start(memory, torch.ones(1, length, dtype=torch.int32), beams=1)
-            for step in range(position + 1):
-                hidden = model.step(inputs[:, step, None], step, memory, caches)
-            scores = model.logits(hidden[0, 0])
+            inputs = torch.zeros(1, length, dtype=torch.long)
+            inputs[0, : position + 1] = torch.tensor([vocabulary.bos_id, *chosen])
+            tokens = torch.stack([source[row : row + 1, :length], inputs])
+            hidden, _ = model((tokens, torch.arange(length)[None], torch.ones(1, length, dtype=torch.int32)))
+            scores = model.logits(hidden[1, 0, position])
             allowed = vocabulary.candidates(int(source[row, position])).tolist()
             chosen.append(max(allowed, key=lambda token: scores[token - vocabulary.target_start].item()))
         assert found.ids[row, 0, :length].tolist() == chosen

@@ -36,6 +36,11 @@ def test_what_is_set_stays() -> None:
     assert variables == given
 
 
+def test_a_launcher_is_refused() -> None:
+    with pytest.raises(UserError, match="WORLD_SIZE is 4, but training runs in one process"):
+        environment.single_process_environment({"WORLD_SIZE": "4"})
+
+
 def test_a_lone_process_builds_nothing(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     environment.prepare_extension(1, tmp_path)

@@ -1,6 +1,7 @@
 """Checkpoints: what is stored, who may read it, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -44,10 +45,10 @@ def fill(engine: Engine) -> None:
 
 
 def save(config: RunConfig, step: int = 3, keep_last: int = 2) -> Path:
-    vocabulary = Dataset.open(config.data.path, "train").vocabulary
-    engine = Engine(config, vocabulary)
+    dataset = Dataset.open(config.data.path, "train")
+    engine = Engine(config, dataset.vocabulary)
     fill(engine)
-    return save_checkpoint(config.train.output, engine, config, vocabulary, Progress(step, Cursor(1, 0, 4)), keep_last)
+    return save_checkpoint(config.train.output, engine, config, dataset, Progress(step, Cursor(1, 0, 4)), keep_last)
 
 
 def test_what_is_saved_comes_back(config: RunConfig, vocabulary: Vocabulary) -> None:
@@ -55,7 +56,8 @@ def test_what_is_saved_comes_back(config: RunConfig, vocabulary: Vocabulary) -> 
     assert find_checkpoint(config.train.output) == find_checkpoint(folder) == folder
     engine, filled = Engine(config, vocabulary), Engine(config, vocabulary)
     fill(filled)
-    assert resume(Checkpoint.open(folder), engine) == Progress(3, Cursor(1, 0, 4))
+    dataset = Dataset.open(config.data.path, "train")
+    assert resume(Checkpoint.open(folder), engine, dataset) == Progress(3, Cursor(1, 0, 4))
     assert engine.optimizer_steps == 17
     for name, state in engine.parameters.items():
         for kind in ("weight", "masters", "exp_avg", "exp_avg_sq"):
@@ -103,6 +105,17 @@ def test_only_the_newest_are_kept_and_latest_names_the_last(config: RunConfig) -
     assert sorted(path.name for path in folder.glob("step_*")) == ["step_00000002", "step_00000010"]
     assert (folder / "latest").read_text() == "step_00000010\n"
     assert not list(folder.glob(".*"))
+
+
+def test_what_a_killed_start_left_is_removed(config: RunConfig) -> None:
+    """It wrote step 20 and died before `latest` named it; the run went on from step 10."""
+    save(config, 10, keep_last=1)
+    folder = config.train.output / "checkpoints"
+    shutil.copytree(folder / "step_00000010", folder / "step_00000020")
+    (folder / ".step_00000030.partial").mkdir()
+    current = save(config, 15, keep_last=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["latest", "step_00000015"]
+    assert find_checkpoint(config.train.output) == current
 
 
 def test_a_crash_while_saving_leaves_the_last_whole_checkpoint(

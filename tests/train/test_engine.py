@@ -63,7 +63,7 @@ def test_fp32_steps_equal_plain_torch(dataset: Dataset, model_config: ModelConfi
     engine = Engine(config, vocabulary)
     model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    lamb = Lamb(split_by_decay(names, config.optimizer.weight_decay))
+    lamb = Lamb(split_by_decay(names.keys(), config.optimizer.weight_decay))
     loss = TrainingLoss(config.loss, vocabulary.target_start)
     batches = batches_of(dataset, config)
     assert engine.parameters.keys() == set(names.values())

@@ -107,6 +107,16 @@ def test_another_config_is_refused_by_the_run_folder(make_config: Callable[..., 
         train(make_config("run", steps=2, seed=2))
 
 
+def test_a_run_does_not_go_on_with_other_data(
+    make_config: Callable[..., RunConfig], write_dataset: Write, sentences: list[str]
+) -> None:
+    config = make_config("run", steps=1)
+    train(config)
+    write_dataset(config.data.path, sentences[:30])
+    with pytest.raises(UserError, match=r"not the data that .*step_00000001 was trained on; put that back, or choose"):
+        train(make_config("run", steps=2))
+
+
 def test_a_sentence_longer_than_the_position_table_is_named(make_config: Callable[..., RunConfig]) -> None:
     config = make_config("run")
     config = config.model_copy(update={"model": config.model.model_copy(update={"max_length": 10})})
