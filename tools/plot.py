@@ -47,6 +47,8 @@ def _name_phases(axes: Axes, runs: Sequence[tuple[str, Path]]) -> None:
     first = 0
     for title, folder in runs:
         axes.axvline(first, color="grey", linewidth=0.8, linestyle=":")
-        axes.text(first, 1.0, f" {title}", transform=axes.get_xaxis_transform(), va="top", fontsize=8, color="grey")
+        axes.text(
+            first, 0.98, title, transform=axes.get_xaxis_transform(), rotation=90, va="top", fontsize=8, color="grey"
+        )
         lines = read_metrics(folder)
         first += lines[-1]["step"] if lines else 0
