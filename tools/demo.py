@@ -1,4 +1,4 @@
-"""`hzlm demo`: the whole line on two cores, from real text to a converter, in about twelve minutes."""
+"""`hzlm demo`: the whole line on two cores, from real text to a converter, in twelve to fourteen minutes."""
 
 import json
 import resource
