@@ -46,14 +46,14 @@ class Checkpoint:
         if folder is None:
             raise UserError(f"{path}: no checkpoint here; pass a run folder of `hzlm train` or one of its checkpoints")
         manifest = _read_manifest(folder / MANIFEST)
-        for name, stored in manifest["files"].items():
-            _verify(folder / name, stored["bytes"], stored["sha256"])
         checkpoint = cls(folder, manifest)
         if checkpoint.vocabulary.fingerprint != manifest["vocabulary"]:
             raise UserError(
                 f"{folder / 'vocabulary.json'}: this vocabulary does not fit the checkpoint beside it; "
                 "put back the vocabulary.json that was saved with it"
             )
+        for name, stored in manifest["files"].items():
+            _verify(folder / name, stored["bytes"], stored["sha256"])
         return checkpoint
 
     @property
