@@ -68,16 +68,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             target = targets[part, None]
             weight = weights[part].to(wide)
             logits = (hidden[part] @ table.T).to(wide)
-            correct[part] = logits.argmax(dim=-1) == target.squeeze(1)
-            normaliser = logits.logsumexp(dim=-1)
+            highest, best = logits.max(dim=-1, keepdim=True)
+            correct[part] = (best == target).squeeze(1)
+            probabilities = logits.softmax(dim=-1)
+            # the best class has at least the mean probability, so this logarithm is exact where others underflow
+            normaliser = (highest - probabilities.gather(1, best).log()).squeeze(1)
             losses = normaliser - (1.0 - smoothing) * logits.gather(1, target).squeeze(1)
             if smoothing > 0.0:
                 losses -= smoothing * logits.mean(dim=-1)
             loss += losses @ weight
             if hidden_gradient is None or table_gradient is None:
                 continue
-            # d loss / d logits = weight * (softmax - target distribution), written over the logits
-            gradient = logits.sub_(normaliser[:, None]).exp_()
+            # d loss / d logits = weight * (softmax - target distribution), written over the probabilities
+            gradient = probabilities
             if smoothing > 0.0:
                 gradient -= smoothing / classes
             gradient.scatter_add_(1, target, torch.full_like(target, smoothing - 1.0, dtype=wide))

@@ -4,6 +4,7 @@ ZeRO hands its optimizer one flat tensor that holds many parameters. A trust rat
 LAMB's, so the optimizer is told which stretch of the flat tensor is which parameter.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -95,15 +96,15 @@ class Lamb(Optimizer):
         correction2 = 1.0 - beta2 ** state["step"]
         flat, gradient = parameter.view(-1), gradient.reshape(-1)
         moment1, moment2 = state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)
-        # one logical tensor after the other: it stays in the cache for all of its operations
         for fragment in self._fragments.get(parameter, [Fragment(0, flat.numel())]):
             x, g, m, v = (fragment.of(tensor) for tensor in (flat, gradient, moment1, moment2))
             m.lerp_(g, 1.0 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1.0 - beta2)
-            if not v.any():
+            if float(v.amax()) == 0.0:
                 continue  # never had a gradient: the trust ratio would make lr * x of its weight decay
-            denominator = (v / correction2).sqrt_().add_(group["eps"])
-            update = torch.div(m, denominator, out=denominator).div_(correction1)
+            # (m / correction1) / (sqrt(v / correction2) + eps), both corrections in the denominator
+            denominator = v.sqrt().mul_(correction1 * correction2**-0.5).add_(correction1 * group["eps"])
+            update = torch.div(m, denominator, out=denominator)
             if group["weight_decay"] != 0.0:
                 update.add_(x, alpha=group["weight_decay"])
             ratio = self._trust_ratio(x, update) if group["trust"] else 1.0
@@ -111,5 +112,5 @@ class Lamb(Optimizer):
 
     @staticmethod
     def _trust_ratio(x: Tensor, update: Tensor) -> float:
-        weight_norm, update_norm = float(x.norm()), float(update.norm())
-        return weight_norm / update_norm if weight_norm > 0.0 and update_norm > 0.0 else 1.0
+        weight_square, update_square = float(x.dot(x)), float(update.dot(update))
+        return math.sqrt(weight_square / update_square) if weight_square > 0.0 and update_square > 0.0 else 1.0
