@@ -7,20 +7,21 @@ when the sizes change. Relative paths start from the working directory.
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hzlm.errors import UserError
+from hzlm.stored_yaml import format_yaml, parse_yaml
 
 VIEWS = ("masked", "pinyin", "toned")
 
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, lt=1 << 31)]
+# No model or batch comes near the bound; what is beyond it is a slip, and would take all memory of the machine.
+Size = Annotated[int, Field(gt=0, le=1 << 16)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -37,17 +38,17 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The shape of the encoder-decoder."""
 
-    hidden_size: Count
+    hidden_size: Size
     """Width of embeddings and layers."""
-    heads: Count
+    heads: Size
     """Attention heads; divides `hidden_size`."""
-    feed_forward_size: Count
+    feed_forward_size: Size
     """Width between the two linear layers of a feed-forward block."""
-    encoder_layers: Count
+    encoder_layers: Size
     """Blocks of the encoder."""
-    decoder_layers: Count
+    decoder_layers: Size
     """Blocks of the decoder; few of them make typing fast."""
-    max_length: Count
+    max_length: Size
     """Rows of the position tables: the longest sentence in characters."""
     dropout: Rate = 0.1
     """Dropout rate on embeddings and on the output of every sublayer."""
@@ -62,7 +63,7 @@ class DataConfig(Section):
 
     path: Path
     """Dataset folder written by `hzlm prepare`."""
-    row_length: Count = 128
+    row_length: Size = 128
     """Positions of a packed row."""
     views: dict[str, Positive] = Field(min_length=1)
     """Relative rate of each view: "masked", "pinyin" (syllables), "toned" (syllables with tone)."""
@@ -112,9 +113,9 @@ class TrainConfig(Section):
     """Decides initial weights, data order, views and dropout."""
     steps: Count
     """Optimizer steps of the whole run."""
-    micro_batch_rows: Count
+    micro_batch_rows: Size
     """Packed rows of one forward pass of one process."""
-    accumulation: Count = 1
+    accumulation: Size = 1
     """Forward passes a step and process."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of weights and activations; masters and moments are fp32 in either."""
@@ -123,13 +124,13 @@ class TrainConfig(Section):
     log_every: Count = 10
     """Steps between two entries of metrics.jsonl and TensorBoard."""
     evaluate_every: Count = 500
-    """Steps between two measurements on the dev split."""
-    evaluate_rows: Count = 64
+    """Steps between two measurements on the dev split; a checkpoint is always measured."""
+    evaluate_rows: Size = 64
     """Packed rows of the dev split in one measurement."""
     save_every: Count = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: Count = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, besides the best one on the dev split."""
 
 
 class RunConfig(Section):
@@ -177,39 +178,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         origins[dotted] = f"override {override}"
         _replace(values, dotted, value, origins[dotted])
     try:
-        return RunConfig.model_validate_json(json.dumps(values, default=str))
+        return RunConfig.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise UserError(_explain(error, str(path), origins)) from None
 
 
 def save_config(config: RunConfig, path: Path) -> None:
     """Write every field as YAML; `load_config` reads an equal config back."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose floats need no dot (1e-3)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{where}{place}: no valid YAML ({error.problem})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: no valid YAML ({' '.join(str(error).split())})") from None
+    path.write_text(format_yaml(config.model_dump(mode="json")), "utf-8")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = _parse_yaml(path.read_text("utf-8"), str(path))
+        values = parse_yaml(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the YAML file of a run") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -227,7 +208,7 @@ def _size(name: Any, where: str) -> dict[str, Any]:
     known = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
     if name not in known:
         raise UserError(f"{where}: model.size = {name!r}: {_unknown('size', str(name), known)}")
-    fields: dict[str, Any] = yaml.load((folder / f"{name}.yaml").read_text("utf-8"), _Loader)
+    fields: dict[str, Any] = parse_yaml((folder / f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
     return fields
 
 
@@ -235,7 +216,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
     dotted, separator, value = text.partition("=")
     if not separator or not all(dotted.split(".")):
         raise UserError(f"override {text}: expected section.key=value, for example train.steps=1000")
-    return dotted, _parse_yaml(value, f"override {text}")
+    return dotted, parse_yaml(value, f"override {text}")
 
 
 def _replace(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
@@ -252,6 +233,8 @@ def _explain(error: ValidationError, path: str, origins: dict[str, str]) -> str:
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     dotted = ".".join(str(part) for part in first["loc"])
     match first["type"]:
+        case "json_invalid":
+            return f"{path}: values are nested too deeply; a config is sections of fields"
         case "missing":
             return f"{path}: {dotted} is missing; add it"
         case "value_error":

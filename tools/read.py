@@ -10,11 +10,16 @@ from typing import Any, Protocol
 import zstandard
 
 from hzlm.errors import UserError
+from hzlm.stored_json import parse_json
 
 TEXT_SUFFIXES = frozenset({".txt"})
 JSON_SUFFIXES = frozenset({".jsonl", ".json"})
 
 _BLOCK_BYTES = 1 << 16
+# Compressed zeros grow by up to 32,768 times in one call: 128 MB.
+_COMPRESSED_BYTES = 1 << 12
+_LONGEST_LINE = 1 << 28
+_XZ_MEMORY = 1 << 28
 
 
 class _Decompressor(Protocol):
@@ -26,7 +31,7 @@ class _Decompressor(Protocol):
 
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
-    ".xz": lzma.LZMADecompressor,
+    ".xz": lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY),
     ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
 }
 
@@ -62,9 +67,13 @@ def find_files(inputs: Sequence[Path]) -> list[Path]:
 
 
 def source_name(path: Path) -> str:
-    """The file's name without the endings that say how it is written: `news.txt.xz` -> `news`."""
+    """The file's name without the endings that say how it is written: `news.txt.xz` -> `news`.
+
+    White space, which parts columns and lines, becomes blanks; bytes that are no UTF-8 become �.
+    """
     plain = _without_compression(path)
-    return plain.stem if plain.suffix in TEXT_SUFFIXES | JSON_SUFFIXES else plain.name
+    name = plain.stem if plain.suffix in TEXT_SUFFIXES | JSON_SUFFIXES else plain.name
+    return " ".join(name.split()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_texts(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
@@ -81,7 +90,7 @@ def read_texts(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
     is_json = _without_compression(path).suffix in JSON_SUFFIXES
     empty = True
     offset = 0
-    for number, line in enumerate(_lines(_blocks(path, advance)), start=1):
+    for number, line in enumerate(_lines(_blocks(path, advance), path), start=1):
         text = _decode(line, path, number, offset)
         offset += len(line) + 1
         if text and not text.isspace():
@@ -102,17 +111,21 @@ def _blocks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
     decompressor: _Decompressor | None = None
     try:
         with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
+            while block := file.read(_BLOCK_BYTES if make is None else _COMPRESSED_BYTES):
                 advance(len(block))
                 if make is None:
                     yield block
                     continue
                 while block:
-                    if decompressor is None or decompressor.eof:
-                        # Zeros may fill the space between two compressed streams.
-                        block = block.lstrip(b"\x00") if decompressor is not None else block
-                        decompressor = make()
-                    yield decompressor.decompress(block)
+                    if decompressor is not None and decompressor.eof:
+                        # Zeros may fill the space behind a compressed stream.
+                        block = block.lstrip(b"\x00")
+                        if not block:
+                            break
+                        decompressor = None
+                    decompressor = decompressor or make()
+                    content = decompressor.decompress(block)
+                    yield from (content[start : start + _BLOCK_BYTES] for start in range(0, len(content), _BLOCK_BYTES))
                     block = decompressor.unused_data
     except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise UserError(f"{path}: this {path.suffix} file is damaged ({error}); fetch it again") from error
@@ -122,16 +135,21 @@ def _blocks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
         raise UserError(f"{path}: this {path.suffix} file is cut off; fetch it again")
 
 
-def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _lines(blocks: Iterator[bytes], path: Path) -> Iterator[bytes]:
     """The lines of the content, without their ends; what follows the last end is a line too."""
     line: list[bytes] = []
+    size = 0
     for block in blocks:
         first, *others = block.split(b"\n")
         line.append(first)
+        size += len(first)
         if others:
             yield b"".join(line)
             yield from others[:-1]
             line = others[-1:]
+            size = len(line[0])
+        if size > _LONGEST_LINE:
+            raise UserError(f"{path}: a line of more than {_LONGEST_LINE >> 20} MiB is no text; break it into lines")
     yield b"".join(line)
 
 
@@ -148,9 +166,10 @@ def _decode(line: bytes, path: Path, number: int, offset: int) -> str:
 
 def _parse_json(line: str, where: str) -> str:
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: no JSON ({error.msg}, column {error.colno}); write one object a line") from error
+        value = parse_json(line)
+    except ValueError as error:
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise UserError(f"{where}: no JSON ({reason}); write one object a line") from error
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str):
         raise UserError(f'{where}: no text here; write one object a line, as in {{"text": "..."}}')

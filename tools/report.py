@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hzlm.data.dataset import SPLITS
+from hzlm.tools.ngram.build import NgramSummary
 
 SHOWN_UNKNOWN = 20
 """How many of the unknown characters a report names."""
@@ -46,6 +47,8 @@ class Report:
     """Share of the training split's characters that are in the vocabulary."""
     unknown: dict[str, int] = field(default_factory=dict)
     """The characters most frequent in the training split among those that are not, with their counts."""
+    ngram: NgramSummary | None = None
+    """The n-gram model of the training split, where one was asked for."""
     seconds: float = 0.0
     """How long it took."""
 
@@ -61,7 +64,9 @@ class Report:
     def save(self, path: Path) -> None:
         """Writes the report as JSON."""
         content = {"characters": self.characters, **asdict(self)}
-        path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        # The name of a file that was read may be no UTF-8: a half of a surrogate pair is left as JSON's \\udc80.
+        text = json.dumps(content, ensure_ascii=False, indent=2)
+        path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     def __str__(self) -> str:
         """The report as lines for people."""
@@ -75,6 +80,8 @@ class Report:
         if self.unknown:
             shown = ", ".join(f"{character} {count:,}" for character, count in self.unknown.items())
             lines.append(f"unknown    {shown}")
+        if self.ngram is not None:
+            lines.append(f"n-gram     {self.ngram}")
         if self.not_in_tsv:
             lines.append(f"no .tsv    {self.not_in_tsv:,} held-out sentences with blanks in them")
         return "\n".join(lines)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hzlm.data.indexed import IndexedReader, IndexedWriter, bin_path, idx_path
 from hzlm.errors import UserError
+from hzlm.stored_json import load_json
 from hzlm.vocabulary import Vocabulary
 
 SPLITS = ("train", "dev", "test")
@@ -139,6 +140,10 @@ class Dataset:
         for name, reader in streams.items():
             if not np.array_equal(reader.lengths, streams["hanzi"].lengths):
                 raise UserError(f"{idx_path(_prefix(folder, split, name))}: its lengths are not those of the hanzi")
+        lengths = streams["hanzi"].lengths
+        if [info["sequences"], info["positions"]] != [len(lengths), lengths.sum(dtype=np.int64)]:
+            path = _sidecar_path(folder, split)
+            raise UserError(f"{path}: this file is damaged: its counts are not its streams'; prepare the dataset again")
         return cls(folder, split, info, vocabulary, streams)
 
     @property
@@ -178,12 +183,7 @@ def _sidecar_path(folder: Path, split: str) -> Path:
 def _read_sidecar(folder: Path, split: str) -> dict[str, Any]:
     """The sidecar, once it is known to name exactly the files of its split."""
     path = _sidecar_path(folder, split)
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this dataset: {error.strerror}; make it with hzlm prepare") from error
-    except ValueError as error:
-        raise UserError(f"{path}: this file is damaged: no JSON ({error}); prepare the dataset again") from error
+    info = load_json(path, "prepare the dataset again")
     if not isinstance(info, dict) or info.get("format") != FORMAT or info.get("version") != VERSION:
         raise UserError(f"{path}: no sidecar of version {VERSION} of {FORMAT}; prepare the dataset again")
     names = {f"{split}.{stream}.{ending}" for stream in STREAMS for ending in ("bin", "idx")}
@@ -192,10 +192,11 @@ def _read_sidecar(folder: Path, split: str) -> dict[str, Any]:
         isinstance(files, dict)
         and files.keys() == names
         and all(isinstance(file, dict) and file.keys() == {"bytes", "sha256"} for file in files.values())
-        and {"split", "sequences", "positions", "vocabulary"} <= info.keys()
+        and {"sequences", "positions", "vocabulary"} <= info.keys()
+        and info.get("split") == split
     )
     if not complete:
-        raise UserError(f"{path}: this file is damaged: entries are missing; prepare the dataset again")
+        raise UserError(f"{path}: this file is damaged: entries are missing or wrong; prepare the dataset again")
     return info
 
 

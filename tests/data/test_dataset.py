@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from damage import altered_json, answer_of, damaged
 from hzlm.data.dataset import MARK_AMBIGUOUS, MARK_WORD_START, SPLITS, Dataset, Record, SplitWriter
 from hzlm.errors import UserError
 from hzlm.vocabulary import Vocabulary
@@ -142,3 +145,48 @@ def test_missing_things_are_named(folder: Path) -> None:
     refuse(folder, r"train\.json")
     with pytest.raises(UserError, match="no such dataset folder"):
         Dataset.open(folder / "none", "train")
+
+
+def contents_of(dataset: Dataset) -> object:
+    records = [dataset.record(i) for i in range(len(dataset))]
+    streams = [[r.hanzi.tolist(), r.reading.tolist(), r.marks.tolist()] for r in records]
+    return dataset.documents.tolist(), dataset.vocabulary, streams
+
+
+@given(st.data())
+def test_damage_to_any_file_is_refused_or_changes_nothing(
+    whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged_dataset"
+    folder.mkdir(exist_ok=True)
+    name = data.draw(st.sampled_from([name for name in whole if name.startswith(("train.", "vocabulary."))]))
+    changed = damaged(whole[name])
+    if name.endswith(".json"):
+        changed |= altered_json(json.loads(whole[name]))
+    for other, content in whole.items():
+        (folder / other).write_bytes(content)
+    expected = contents_of(Dataset.open(folder, "train"))
+    (folder / name).write_bytes(data.draw(changed))
+    # A sidecar that vouches for other bytes, or another vocabulary, is told by those.
+    found = answer_of(lambda: Dataset.open(folder, "train"), folder)
+    assert found is None or contents_of(found) == expected
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a dataset, by name."""
+    folder = tmp_path_factory.mktemp("whole")
+    VOCABULARY.save(folder / "vocabulary.json")
+    with SplitWriter(folder, "train", VOCABULARY) as writer:
+        for record in RECORDS:
+            writer.add(record)
+            writer.end_document()
+        writer.finish()
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("change", [{"sequences": 3}, {"positions": 50}, {"split": "dev"}, {"vocabulary": None}])
+def test_a_sidecar_that_is_wrong_about_its_streams_is_refused(folder: Path, change: dict[str, object]) -> None:
+    path = folder / "train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    refuse(folder, r"train\.json|vocabulary\.json")

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from damage import answer_of, damaged
 from hzlm.data.indexed import IndexedReader, IndexedWriter
 from hzlm.errors import UserError
 
@@ -147,3 +148,26 @@ def test_a_truncated_index_is_refused(tmp_path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(UserError, match=r"x\.idx"):
         IndexedReader(tmp_path / "x")
+
+
+SEQUENCES = [[[1, 2], [3]], [[4, 5, 6]]]
+NUMBERS, INDEX = pack("uint16", SEQUENCES)
+HUGE = st.sampled_from([2**31 - 1, 2**31, 2**60, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
+
+
+@settings(max_examples=300)
+@given(damaged(INDEX) | st.builds(lambda at, n: INDEX[:at] + struct.pack("<Q", n) + INDEX[at + 8 :],
+                                  st.sampled_from(range(9, len(INDEX) - 8)), HUGE))  # fmt: skip
+def test_any_damage_to_an_index_is_refused_or_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, index: bytes
+) -> None:
+    """Also numbers of 2^60 sequences, which must not be made room for."""
+    prefix = tmp_path_factory.getbasetemp() / "damaged"
+    Path(f"{prefix}.bin").write_bytes(NUMBERS)
+    Path(f"{prefix}.idx").write_bytes(index)
+    reader = answer_of(lambda: IndexedReader(prefix), prefix)
+    if reader is not None:
+        # Without a checksum an index may say other document borders, another dtype of that size or other lengths.
+        assert sum(reader.lengths.tolist()) * reader.dtype.itemsize == len(NUMBERS)
+        assert b"".join(reader[i].tobytes() for i in range(len(reader))) == NUMBERS
+        assert reader.documents[-1] == len(reader)

@@ -28,3 +28,20 @@ def test_segments_and_positions_by_hand(lengths: list[int]) -> None:
     rest = 30 - sum(lengths)
     assert segments.tolist() == [n for n, length in enumerate(lengths, 1) for _ in range(length)] + [0] * rest
     assert positions.tolist() == [place for length in lengths for place in range(length)] + [0] * rest
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(9, 20))
+def test_unpacking_gives_the_samples_back(lengths: list[int], capacity: int) -> None:
+    """Laid out by segment_places and read off by segment and position, each sample is again what it was."""
+    samples = [np.arange(length) + 100 * number for number, length in enumerate(lengths)]
+    unpacked: dict[int, list[int]] = {}
+    for row in pack(np.array(lengths, dtype=np.int32), capacity):
+        segments, positions = segment_places([lengths[sample] for sample in row], capacity)
+        laid = np.full(capacity, -1)
+        joined = np.concatenate([samples[sample] for sample in row])
+        laid[: len(joined)] = joined
+        assert (laid[segments == 0] == -1).all()
+        for number, sample in enumerate(row, start=1):
+            places = np.flatnonzero(segments == number)
+            unpacked[sample] = laid[places[np.argsort(positions[places])]].tolist()
+    assert unpacked == {number: sample.tolist() for number, sample in enumerate(samples)}

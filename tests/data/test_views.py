@@ -65,3 +65,29 @@ def test_the_order_in_the_config_does_not_matter() -> None:
 
 def test_the_config_knows_the_views() -> None:
     assert set(config_module.VIEWS) == VIEWS.keys()
+
+
+@given(
+    st.text("我是，甲", min_size=1, max_size=40),
+    st.dictionaries(st.sampled_from(sorted(VIEWS)), st.floats(1e-6, 1e6), min_size=1),
+    st.integers(0, 2**32),
+)
+def test_every_source_says_of_each_position_no_more_than_its_view(
+    text: str, rates: dict[str, float], seed: int
+) -> None:
+    """As long as the target, a function of record and generator alone, of ids that one of the views may show."""
+    record = record_of(text)
+    before = [stream.copy() for stream in (record.hanzi, record.reading, record.marks)]
+    mixture = ViewMixture(config(**rates), VOCABULARY)
+    source = mixture.source(record, np.random.default_rng(seed))
+    assert source.shape == record.hanzi.shape
+    assert np.array_equal(source, mixture.source(record, np.random.default_rng(seed)))
+    toneless = VOCABULARY.toneless(record.reading)
+    shown = {"masked": [record.hanzi, np.full_like(record.hanzi, VOCABULARY.mask_id)], "pinyin": [toneless]}
+    shown["toned"] = [record.reading]
+    assert any(np.any([source == ids for ids in shown[view]], axis=0).all() for view in rates)
+    for now, then in zip((record.hanzi, record.reading, record.marks), before, strict=True):
+        assert np.array_equal(now, then), "the record itself is untouched"
+    for token, target in zip(source.tolist(), record.hanzi.tolist(), strict=True):
+        assert 0 <= token < VOCABULARY.size
+        assert target == VOCABULARY.unknown_id or target in VOCABULARY.candidates(token)

@@ -1,15 +1,18 @@
 import gzip
 import json
 import lzma
+import os
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from damage import altered_json, answer_of, damaged
 from hzlm.errors import UserError
 from hzlm.tools.read import find_files, read_texts, source_name
 
@@ -58,7 +61,7 @@ def test_json_lines(tmp_path: Path, suffix: str) -> None:
 def test_several_compressed_streams_in_one_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.txt{suffix}"
     padding = b"" if suffix == ".zst" else bytes(8)
-    path.write_bytes(COMPRESS[suffix]("一\n".encode()) + padding + COMPRESS[suffix]("二\n".encode()))
+    path.write_bytes(COMPRESS[suffix]("一\n".encode()) + padding + COMPRESS[suffix]("二\n".encode()) + padding)
     assert read(path) == ["一", "二"]
 
 
@@ -94,6 +97,8 @@ def test_a_line_of_many_blocks(tmp_path: Path) -> None:
         ("a.jsonl", b'{"content": "a"}', ["line 1", "no text here"]),
         ("a.jsonl", b'{"text": 3}', ["line 1", "no text here"]),
         ("a.jsonl", b'{"text": "\\ud800"}', ["line 1", "surrogate"]),
+        ("a.jsonl", b"[" * 100_000, ["line 1", "no JSON (nested too deeply)"]),
+        ("a.jsonl", b"9" * 5000, ["line 1", "no JSON (Exceeds the limit"]),
         ("a.txt.gz", b"plain text", ["damaged"]),
         ("a.txt.xz", b"plain text", ["damaged"]),
         ("a.txt.zst", b"plain text", ["damaged"]),
@@ -139,3 +144,47 @@ def test_missing_inputs(tmp_path: Path) -> None:
 )
 def test_source_name(name: str, expected: str) -> None:
     assert source_name(Path("folder") / name) == expected
+
+
+CONTENT = '{"text": "第一行，\\n第二行"}\n{"id": 3, "text": "末行"}\n'.encode()
+
+
+@settings(max_examples=200)
+@given(suffix=st.sampled_from([".txt", ".jsonl", ".txt.gz", ".jsonl.xz", ".txt.zst"]), data=st.data())
+def test_damaged_files_are_other_text_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
+    plain, compression = CONTENT, COMPRESS["" if suffix in (".txt", ".jsonl") else path.suffix]
+    if suffix == ".jsonl":
+        plain = data.draw(st.just(CONTENT) | altered_json({"text": "行", "more": [1]}))
+    path.write_bytes(data.draw(damaged(compression(plain))))
+    texts = answer_of(lambda: read(path), path)
+    if texts is not None:
+        assert all("\x00" not in text or suffix == ".jsonl" for text in texts)
+        assert "".join(texts).strip()
+        "".join(texts).encode()
+    # These two have checksums over the whole content; gzip's header and what lies between streams do not count.
+    if suffix in (".txt.gz", ".jsonl.xz") and texts is not None:
+        whole = [text for text in CONTENT.decode().split("\n") if text]
+        assert texts == (whole if suffix == ".txt.gz" else [json.loads(text)["text"] for text in whole])
+
+
+def test_what_grows_without_end_when_decompressed_is_refused_in_little_memory(tmp_path: Path) -> None:
+    """512 MiB of one letter in 20 kB: no line of text is that long."""
+    path = tmp_path / "bomb.txt.zst"
+    path.write_bytes(zstandard.ZstdCompressor(level=19).compress(b"a" * (1 << 20)) * 512)
+    tracemalloc.start()
+    refuse(path, "a line of more than 256 MiB is no text")
+    assert tracemalloc.get_traced_memory()[1] < 300 << 20
+    tracemalloc.stop()
+
+
+def test_a_folder_and_a_file_without_permission(tmp_path: Path) -> None:
+    refuse(tmp_path, "Is a directory")
+    path = tmp_path / "a.txt"
+    path.write_text("一", "utf-8")
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read every file")
+    refuse(path, "Permission denied")
