@@ -26,7 +26,7 @@ def attention_bias(query_segments: Tensor, key_segments: Tensor, causal: bool, d
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)[:, None]
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
     """softmax(query key^T / sqrt(head size) + bias) value, differentiable.
 
     Two batched matrix products around a softmax: on CPUs, at the row lengths hzlm packs (32 to 128), forward and
@@ -35,15 +35,14 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dr
     Args:
         query: [rows, heads, queries, head size].
         key, value: [rows, heads, keys, head size]; every query must be allowed at least one key.
-        bias: broadcastable to [rows, heads, queries, keys], or None where every key may be seen.
+        bias: broadcastable to [rows, heads, queries, keys], as `attention_bias` makes it.
         dropout: probability of zeroing an attention weight.
 
     Returns:
         [rows, heads, queries, head size].
     """
     scores = torch.matmul(query, key.transpose(-1, -2))
-    scale = query.shape[-1] ** -0.5
-    scores = scores * scale if bias is None else torch.add(bias, scores, alpha=scale)
+    scores = torch.add(bias, scores, alpha=query.shape[-1] ** -0.5)
     weights = scores.softmax(dim=-1)
     if dropout > 0.0:
         weights = functional.dropout(weights, dropout)

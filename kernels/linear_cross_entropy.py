@@ -47,6 +47,9 @@ def linear_cross_entropy(
         weights: float [positions], no gradient flows to them.
         smoothing: in [0, 1).
     """
+    if not torch.is_grad_enabled():
+        # inside the function autograd is off either way, and what it knows of its inputs does not tell
+        hidden, table = hidden.detach(), table.detach()
     loss, correct = _LinearCrossEntropy.apply(hidden, table, targets, weights, smoothing)
     return CrossEntropy(loss, correct)
 

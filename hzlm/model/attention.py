@@ -17,17 +17,10 @@ class Attention(nn.Module):
         self.value = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
         """x [rows, queries, W] attends to memory [rows, keys, W]; bias broadcasts to [rows, heads, queries, keys]."""
-        return self.attend(x, *self.keys_and_values(memory), bias)
-
-    def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """[rows, keys, W] -> two of [rows, heads, keys, head size]: what a decoder keeps between its steps."""
-        return self._split(self.key(memory)), self._split(self.value(memory))
-
-    def attend(self, x: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """x [rows, queries, W] attends to keys and values that are already projected."""
         dropout = self.dropout if self.training else 0.0
+        key, value = self._split(self.key(memory)), self._split(self.value(memory))
         heads = attention(self._split(self.query(x)), key, value, bias, dropout)
         joined: Tensor = self.output(heads.transpose(1, 2).reshape(x.shape))
         return joined

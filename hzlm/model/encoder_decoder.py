@@ -1,7 +1,7 @@
 """The encoder-decoder as one list of layers, and as a model that encodes and decodes sentences.
 
-Training hands the list to the pipeline engine; decoding runs the same modules step by step. Numerically the
-network is Hugging Face's Blenderbot with ReLU, which the tests check it against.
+Training hands the list to the pipeline engine; decoding encodes here and goes on in `hzlm.decode.incremental`.
+Numerically the network is Hugging Face's Blenderbot with ReLU, which the tests check it against.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hzlm.config import ModelConfig
-from hzlm.model.blocks import DecoderBlock, DecoderCache, EncoderBlock
+from hzlm.model.blocks import DecoderBlock, EncoderBlock
 from hzlm.model.embedding import PositionEmbedding, TokenEmbedding
 from hzlm.model.initial import initialize
 from hzlm.model.state import Batch, State
@@ -129,31 +129,3 @@ class EncoderDecoder(nn.Module):
             x = block.transform(x, segments)
         encoded: Tensor = self.encoder_norm.norm(x)
         return encoded
-
-    def start(self, memory: Tensor, segments: Tensor, beams: int) -> list[DecoderCache]:
-        """One cache for each decoder block, before the first step."""
-        return [block.start(memory, segments, beams) for block in self._decoder_blocks()]
-
-    def step(self, tokens: Tensor, position: int, memory: Tensor, caches: list[DecoderCache]) -> Tensor:
-        """Decoder output at `position` for B sentences with K beams each.
-
-        Args:
-            tokens: int64 [B, K], the target token before `position` ([BOS] at position 0).
-            memory: [B, N, W] from `encode`.
-            caches: from `start`, in step with `position`.
-
-        Returns:
-            [B, K, W].
-        """
-        x = self.tokens.embed(tokens) + self.positions.target[position]
-        if self.config.aligned:
-            x = x + memory[:, position, None]
-        shape = x.shape
-        x = x.view(-1, 1, shape[-1])
-        for block, cache in zip(self._decoder_blocks(), caches, strict=True):
-            x = block.step(x, cache)
-        stepped: Tensor = self.decoder_norm.norm(x).view(shape)
-        return stepped
-
-    def _decoder_blocks(self) -> list[DecoderBlock]:
-        return [block for block in self.decoder if isinstance(block, DecoderBlock)]

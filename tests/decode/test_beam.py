@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hzlm.decode.beam import CandidateTable, beam_search
+from hzlm.decode.scorers import ModelScorer
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.vocabulary import Vocabulary
 
@@ -35,7 +36,7 @@ def encode(vocabulary: Vocabulary, sources: list[list[str]]) -> tuple[torch.Tens
 def test_a_wide_beam_finds_what_the_full_search_finds(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
     source, lengths = encode(vocabulary, SOURCES)
     beam = 24  # as many as the longest list of allowed sentences
-    found = beam_search(model, source, lengths, CandidateTable(vocabulary), beam)
+    found = beam_search(ModelScorer(model), source, lengths, CandidateTable(vocabulary), beam)
     for row, tokens in enumerate(SOURCES):
         expected = full_search(model, vocabulary, source[row, : lengths[row]].tolist())
         assert len(expected) <= beam
@@ -49,7 +50,7 @@ def test_a_wide_beam_finds_what_the_full_search_finds(model: EncoderDecoder, voc
 
 def test_beam_1_is_greedy(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
     source, lengths = encode(vocabulary, SOURCES)
-    found = beam_search(model, source, lengths, CandidateTable(vocabulary), beam=1)
+    found = beam_search(ModelScorer(model), source, lengths, CandidateTable(vocabulary), beam=1)
     for row in range(len(SOURCES)):
         chosen: list[int] = []
         length = int(lengths[row])
@@ -66,20 +67,20 @@ def test_beam_1_is_greedy(model: EncoderDecoder, vocabulary: Vocabulary) -> None
 
 def test_padding_and_neighbours_change_nothing(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
     table = CandidateTable(vocabulary)
-    together = beam_search(model, *encode(vocabulary, SOURCES), table, beam=3)
+    together = beam_search(ModelScorer(model), *encode(vocabulary, SOURCES), table, beam=3)
     for row, tokens in enumerate(SOURCES):
-        alone = beam_search(model, *encode(vocabulary, [tokens]), table, beam=3)
+        alone = beam_search(ModelScorer(model), *encode(vocabulary, [tokens]), table, beam=3)
         assert torch.equal(alone.ids[0], together.ids[row, :, : len(tokens)])
         torch.testing.assert_close(alone.log_probability[0], together.log_probability[row], rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_characters_pass_through(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
     source = torch.tensor([[vocabulary.unknown_id, vocabulary.id_of("syl:wo")]])
-    found = beam_search(model, source, torch.tensor([2]), CandidateTable(vocabulary), beam=2)
+    found = beam_search(ModelScorer(model), source, torch.tensor([2]), CandidateTable(vocabulary), beam=2)
     assert found.ids[0, 0].tolist() == [vocabulary.unknown_id, vocabulary.id_of("lit:我")]
 
 
 def test_a_syllable_without_hanzi_is_refused(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
     source = torch.tensor([[vocabulary.id_of("syl:zuo")]])
     with pytest.raises(ValueError, match="no target is allowed where the source has syl:zuo"):
-        beam_search(model, source, torch.tensor([1]), CandidateTable(vocabulary), beam=2)
+        beam_search(ModelScorer(model), source, torch.tensor([1]), CandidateTable(vocabulary), beam=2)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from hzlm.kernels import linear_cross_entropy as kernel
 
@@ -53,11 +54,12 @@ def test_low_precision_stays_near_float64(dtype: torch.dtype, tolerance: float) 
         assert (ours.double() - theirs).norm() < tolerance * theirs.norm()
 
 
-def test_without_gradient_nothing_is_kept() -> None:
+def test_without_gradient_only_the_logits_are_computed() -> None:
     hidden, table, targets, weights = draw(20, 9, seed=1)
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
         loss = kernel.linear_cross_entropy(hidden, table, targets, weights).loss
     assert not loss.requires_grad
+    assert counted.get_total_flops() == 2 * hidden.shape[0] * hidden.shape[1] * table.shape[0]
     assert loss.item() == pytest.approx(
         kernel.linear_cross_entropy_reference(hidden, table, targets, weights).loss.item()
     )

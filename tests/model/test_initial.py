@@ -41,7 +41,7 @@ def test_cross_attention_starts_on_the_diagonal(vocabulary: Vocabulary, hidden_s
     block = model.decoder[0]
     x = block.cross_norm(model.tokens.embed(target) + model.positions.target[:24])
     attention = block.cross_attention
-    key, _ = attention.keys_and_values(memory)
+    key = attention._split(attention.key(memory))
     query = attention._split(attention.query(x))
     weights = (query @ key.transpose(-1, -2) / (hidden_size // heads) ** 0.5).softmax(-1)
     diagonal = weights.diagonal(dim1=-2, dim2=-1).mean().item()
