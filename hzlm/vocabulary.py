@@ -13,12 +13,16 @@ import numpy.typing as npt
 
 from hzlm.errors import UserError
 from hzlm.pinyin import KEYS, LITERAL, SYLLABLE, SYLLABLES, TONED_SYLLABLES, TONES
+from hzlm.stored_json import load_json
 
 SPECIALS: tuple[str, ...] = ("[PAD]", "[BOS]", "[MASK]", "[UNK]")
 """Ids 0 to 3: filling, start of the target, an unknown position, a character outside the vocabulary."""
 
 UNKNOWN_TEXT = "□"
 """How [UNK] is shown."""
+
+READING_PRIOR = 0.5
+"""Occurrences that every reading of a hanzi has beside those seen in the training text."""
 
 FORMAT = "hzlm-vocabulary"
 VERSION = 1
@@ -115,7 +119,17 @@ class Vocabulary:
             return np.array([token_id], np.int32)
         if token_id in (self.mask_id, self.unknown_id):
             return np.arange(self.target_start, self.size, dtype=np.int32)
-        return self._hanzi_by_source.get(token_id, np.empty(0, np.int32))
+        return self._hanzi_by_source.get(token_id, (np.empty(0, np.int32), np.empty(0, np.float32)))[0]
+
+    def reading_log_probabilities(self, token_id: int) -> npt.NDArray[np.float32]:
+        """How likely it is that each candidate is read as the source says: natural logarithms, float32 [candidates].
+
+        The share of the hanzi's occurrences in the training text, with READING_PRIOR added to each of its readings; 0
+        (certain) where the source says nothing of the reading or is the target itself. In the order of `candidates`.
+        """
+        if token_id in self._hanzi_by_source:
+            return self._hanzi_by_source[token_id][1]
+        return np.zeros(len(self.candidates(token_id)), np.float32)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,21 +145,17 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
         """Reads what `save` wrote. Raises `UserError` where the file is missing, damaged or of another version."""
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot read this vocabulary: {error.strerror}") from error
-        except ValueError as error:
-            raise UserError(f"{path}: this vocabulary is damaged: no JSON ({error}); prepare it again") from error
+        stored = load_json(path, "prepare the dataset again")
         if not isinstance(stored, dict) or stored.get("format") != FORMAT:
             raise UserError(f"{path}: no vocabulary of hzlm; pass the vocabulary.json of a dataset or checkpoint")
         if [stored.get(name) for name in ("version", "syllables", "keys")] != [VERSION, list(SYLLABLES), list(KEYS)]:
             raise UserError(f"{path}: this vocabulary was made by another version of hzlm; prepare the dataset again")
         try:
             vocabulary = cls(tuple(stored["characters"]), stored["readings"])
+            fingerprint = vocabulary.fingerprint
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: this vocabulary is damaged: {error}; prepare it again") from error
-        if vocabulary.fingerprint != stored.get("fingerprint"):
+        if fingerprint != stored.get("fingerprint"):
             raise UserError(f"{path}: this vocabulary is damaged: its fingerprint does not fit; prepare it again")
         return vocabulary
 
@@ -175,19 +185,27 @@ class Vocabulary:
         return self.characters[token_id - self.target_start]
 
     @cached_property
-    def _hanzi_by_source(self) -> dict[int, Ids]:
-        """Syllables, toned syllables and keys -> hanzi, the oftenest seen so first, then by their own frequency."""
-        counts: dict[int, dict[int, int]] = {}
+    def _hanzi_by_source(self) -> dict[int, tuple[Ids, npt.NDArray[np.float32]]]:
+        """Syllables, toned syllables and keys -> hanzi and the logarithms of `reading_log_probabilities`.
+
+        The hanzi seen oftenest with it first, then by their own frequency.
+        """
+        found: dict[int, dict[int, tuple[int, float]]] = {}
         for hanzi, readings in self.readings.items():
             hanzi_id = self._id_of_character[hanzi]
+            total = sum(readings.values()) + READING_PRIOR * len(readings)
             for reading, count in readings.items():
+                share = (count + READING_PRIOR) / total
                 for source in self._sources_of(reading):
-                    of_source = counts.setdefault(source, {})
-                    of_source[hanzi_id] = of_source.get(hanzi_id, 0) + count
-        return {
-            source: np.array(sorted(of_source, key=lambda hanzi: (-of_source[hanzi], hanzi)), np.int32)
-            for source, of_source in counts.items()
-        }
+                    of_source = found.setdefault(source, {})
+                    count_before, share_before = of_source.get(hanzi_id, (0, 0.0))
+                    of_source[hanzi_id] = count_before + count, share_before + share
+        by_source = {}
+        for source, of_source in found.items():
+            order = sorted(of_source, key=lambda hanzi: (-of_source[hanzi][0], hanzi))
+            shares = np.array([of_source[hanzi][1] for hanzi in order])
+            by_source[source] = np.array(order, np.int32), np.log(shares).astype(np.float32)
+        return by_source
 
     def _sources_of(self, reading: str) -> list[int]:
         """The ids that may stand in a source for a hanzi read so."""

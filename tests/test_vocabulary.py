@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from damage import altered_json, answer_of, damaged
 from hzlm.errors import UserError
-from hzlm.pinyin import KEYS, SYLLABLES
+from hzlm.pinyin import KEYS, SYLLABLES, TONED_SYLLABLES
 from hzlm.vocabulary import SPECIALS, Vocabulary
 
 READINGS = {
@@ -174,3 +175,76 @@ def test_damaged_vocabularies_are_refused(tmp_path: Path, content: bytes, messag
 def test_a_missing_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json.*No such file"):
         Vocabulary.load(tmp_path / "none.json")
+
+
+VOCABULARIES = st.lists(st.characters(exclude_categories=["Cs"]), unique=True, max_size=12).flatmap(
+    lambda characters: st.builds(
+        Vocabulary,
+        st.just(tuple(characters)),
+        st.dictionaries(
+            st.sampled_from(characters or [""]),
+            st.dictionaries(st.sampled_from(TONED_SYLLABLES), st.integers(0, 10**12), min_size=1, max_size=3),
+            max_size=len(characters),
+        ),
+    )
+)
+
+
+@given(VOCABULARIES)
+def test_any_vocabulary_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> None:
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.json"
+    vocabulary.save(path)
+    loaded = Vocabulary.load(path)
+    assert loaded == vocabulary
+    assert loaded.fingerprint == vocabulary.fingerprint
+    assert loaded.tokens == vocabulary.tokens
+
+
+@given(VOCABULARIES, st.data())
+def test_text_ids_and_candidates_of_any_vocabulary(vocabulary: Vocabulary, data: st.DataObject) -> None:
+    text = data.draw(st.text(st.sampled_from(vocabulary.characters or ("x",)) | st.characters(), max_size=20))
+    ids = vocabulary.encode(text)
+    known = [character if character in vocabulary.characters else None for character in text]
+    assert vocabulary.decode(ids) == "".join(character or "□" for character in known)
+    assert [vocabulary.tokens[i] for i in ids] == [f"lit:{character}" if character else "[UNK]" for character in known]
+    counts: dict[tuple[str, str], int] = {}
+    for hanzi, readings in vocabulary.readings.items():
+        for reading, count in readings.items():
+            prefixes = (key for key in KEYS if reading.startswith(key))
+            for source in (f"syl:{reading}", f"syl:{reading[:-1]}", *(f"key:{key}" for key in prefixes)):
+                counts[source, hanzi] = counts.get((source, hanzi), 0) + count
+    for source in {source for source, _ in counts} | {"syl:a", "syl:a1", "key:zh"}:
+        allowed = vocabulary.decode(vocabulary.candidates(vocabulary.id_of(source)))
+        expected = [hanzi for hanzi in vocabulary.characters if (source, hanzi) in counts]
+        assert list(allowed) == sorted(expected, key=lambda hanzi: -counts[source, hanzi]), "stable: then by frequency"
+
+
+CONTENT = replaced()
+
+
+@given(damaged(CONTENT) | altered_json(json.loads(CONTENT)))
+def test_a_damaged_vocabulary_is_refused_or_says_the_same(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged_vocabulary.json"
+    path.write_bytes(content)
+    found = answer_of(lambda: Vocabulary.load(path), path)
+    assert found is None or found == VOCABULARY
+
+
+def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vocabulary.json"
+    path.write_bytes(replaced(characters=[*VOCABULARY.characters, "\ud800"]))
+    assert answer_of(lambda: Vocabulary.load(path), path) is None
+
+
+def test_how_likely_a_hanzi_is_read_as_the_source_says() -> None:
+    vocabulary = Vocabulary(("行", "形", "，"), {"行": {"xing2": 7, "hang2": 2, "xing4": 0}, "形": {"xing2": 3}})
+    for token, expected in {
+        "syl:xing": [8 / 10.5, 1.0], "syl:xing2": [7.5 / 10.5, 1.0], "syl:hang": [2.5 / 10.5], "key:x": [8 / 10.5, 1.0],
+        "lit:，": [1.0], "[MASK]": [1.0] * 3,
+    }.items():  # fmt: skip
+        found = vocabulary.reading_log_probabilities(vocabulary.id_of(token))
+        assert found.dtype == np.float32
+        assert np.exp(found) == pytest.approx(expected)
+        assert len(found) == len(vocabulary.candidates(vocabulary.id_of(token)))

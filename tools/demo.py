@@ -8,12 +8,15 @@ from pathlib import Path
 
 from hzlm.config import load_config
 from hzlm.decode.converter import Converter
+from hzlm.evaluate.fuse import fuse
 from hzlm.evaluate.report import Evaluation
 from hzlm.evaluate.run import evaluate
+from hzlm.evaluate.samples import show_conversions
 from hzlm.tools.demo_text import fetch_demo_text
 from hzlm.tools.plot import plot_runs
 from hzlm.tools.prepare import prepare
 from hzlm.train.run import train
+from hzlm.train.stop import end_at_once
 
 # the runs in their order: configs/NAME.yaml, and what the curves call it
 PHASES = (
@@ -26,11 +29,12 @@ SHOWN_CANDIDATES = 3
 
 
 def run_demo(output: Path) -> None:
-    """Fetches text, prepares it, trains in three phases, evaluates, shows conversions, draws the curves.
+    """Fetches text, prepares it, trains in three phases, fuses, evaluates, shows conversions, draws the curves.
 
-    A demo that was stopped goes on where it was. The last line printed is one JSON object: `char_accuracy` and
-    `unigram_accuracy` (the most frequent hanzi of each syllable) on the held-out clauses, both shares of 1;
-    `seconds` of this call; `peak_memory_mb` of this process.
+    A demo that was stopped goes on where it was; a signal while it trains stops it as it stops `hzlm train`. The last
+    line printed is one JSON object: `char_accuracy` (the model), `ngram_accuracy` (a 4-gram model of the same text),
+    `fused_accuracy` (both) and `unigram_accuracy` (the most frequent hanzi of each syllable) on the held-out clauses,
+    all shares of 1; `seconds` of this call; `peak_memory_mb` of this process.
 
     Args:
         output: folder of everything the demo writes.
@@ -43,9 +47,11 @@ def run_demo(output: Path) -> None:
         _say(f"data: {data} is there already and is kept")
     else:
         _say("data: cleaning, clauses, words, readings, vocabulary")
-        print(prepare(texts, data, unit="clause", max_length=32))
+        print(prepare(texts, data, unit="clause", max_length=32, ngram_order=4, ngram_size=64))
     runs = [(title, _train(name, output)) for name, title in PHASES]
     model = runs[-1][1]
+    _say("fusion: the weight of the n-gram model beside the trained one, tuned on dev clauses")
+    print(fuse(model, data))
     _say("evaluation: clauses that were held out, the syllables given without tones")
     evaluation = evaluate(model, data / "test.tsv")
     print(evaluation.table())
@@ -66,7 +72,8 @@ def _train(name: str, output: Path) -> Path:
             overrides.append(f"train.initial_weights={output / 'runs' / given.train.initial_weights.name}")
         config = load_config(path, overrides)
     _say(f"training: {name}, {config.train.steps} steps")
-    return train(config)
+    with end_at_once():
+        return train(config, on_checkpoint=show_conversions)
 
 
 def _show_conversions(converter: Converter, data: Path) -> None:
@@ -83,10 +90,15 @@ def _show_conversions(converter: Converter, data: Path) -> None:
 
 
 def _summary(evaluation: Evaluation, seconds: float) -> str:
+    total = evaluation.total
+    assert total.ngram is not None
+    assert total.fused is not None
     return json.dumps(
         {
-            "char_accuracy": round(evaluation.total.model.char_accuracy, 4),
-            "unigram_accuracy": round(evaluation.total.baseline.char_accuracy, 4),
+            "char_accuracy": round(total.model.char_accuracy, 4),
+            "ngram_accuracy": round(total.ngram.char_accuracy, 4),
+            "fused_accuracy": round(total.fused.char_accuracy, 4),
+            "unigram_accuracy": round(total.baseline.char_accuracy, 4),
             "seconds": round(seconds, 1),
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import get_args
 
 from hzlm.data.dataset import SPLITS, VOCABULARY_FILE
+from hzlm.decode.ngram import NGRAM_FILE
 from hzlm.errors import UserError
 from hzlm.progress import Progress
 from hzlm.tools.build_vocabulary import PairCounts, build_vocabulary, count_pairs
 from hzlm.tools.collect import collect
 from hzlm.tools.encode import RecordEncoder
+from hzlm.tools.ngram.build import build_ngram
 from hzlm.tools.read import find_files, source_name
 from hzlm.tools.report import SHOWN_UNKNOWN, Report
 from hzlm.tools.split import Unit
@@ -27,11 +29,14 @@ def prepare(
     coverage: float = 0.9999,
     unit: Unit = "sentence",
     max_length: int = 128,
+    ngram_order: int | None = None,
+    ngram_size: float = 16.0,
+    arpa: Path | None = None,
 ) -> Report:
     """Makes a dataset folder (`hzlm.data.dataset`) out of raw text, in two passes and little memory.
 
     Besides the streams it writes dev.tsv and test.tsv (toneless pinyin, the sentence, the file it came from) and
-    report.json. The folder appears when it is whole.
+    report.json, and with `ngram_order` ngram.safetensors. The folder appears when it is whole.
 
     Args:
         inputs: files and folders of UTF-8 text or JSON lines.
@@ -40,6 +45,9 @@ def prepare(
         coverage: share of the training split's characters that a vocabulary to be built must hold, in (0, 1].
         unit: what a sample is: a sentence, or a clause without punctuation.
         max_length: of a sample, in characters.
+        ngram_order: length of the longest n-grams of a character n-gram model of the training split; None for no model.
+        ngram_size: largest size of that model, in MiB.
+        arpa: a file to which that model is also written in ARPA format.
 
     Raises:
         UserError: a value is out of range, an input is missing, empty or no text, nothing is left for training, the
@@ -47,6 +55,7 @@ def prepare(
     """
     start = time.monotonic()
     _check_values(output, coverage, unit, max_length)
+    _check_ngram(ngram_order, ngram_size, arpa)
     given = None if vocabulary is None else Vocabulary.load(vocabulary)
     files = find_files(inputs)
     report = Report()
@@ -70,6 +79,8 @@ def prepare(
         with Progress(sum(map(len, spools.values())), "writing", "sentences") as bar:
             for split in SPLITS:
                 write_split(spools[split], folder, split, encoder, sources, report, bar)
+        if ngram_order is not None:
+            report.ngram = build_ngram(folder, encoder.vocabulary, ngram_order, ngram_size, folder / NGRAM_FILE, arpa)
         report.seconds = time.monotonic() - start
         report.save(folder / "report.json")
         folder.rename(output)
@@ -85,6 +96,15 @@ def _check_values(output: Path, coverage: float, unit: str, max_length: int) -> 
         raise UserError(f"unit is {unit!r}, but it is one of {', '.join(get_args(Unit))}")
     if max_length < 1:
         raise UserError(f"max_length is {max_length}, but a sample has at least 1 character")
+
+
+def _check_ngram(order: int | None, size: float, arpa: Path | None) -> None:
+    if order is None and arpa is not None:
+        raise UserError(f"{arpa}: an ARPA file needs an n-gram model; give its order too, as in --ngram 3")
+    if order is not None and not 1 <= order <= 9:
+        raise UserError(f"the order of the n-gram model is {order}, but it is 1 to 9, as in 3")
+    if not size > 0:
+        raise UserError(f"the size of the n-gram model is {size}, but it is above 0, in MiB, as in 16")
 
 
 def _report_coverage(vocabulary: Vocabulary, counts: PairCounts, report: Report) -> None:

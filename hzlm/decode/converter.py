@@ -1,14 +1,18 @@
 """The Converter: pinyin in, hanzi out. This is what other programs import."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hzlm.decode.beam import CandidateTable, beam_search
+from hzlm.decode.beam import CandidateTable, Scorer, beam_search
+from hzlm.decode.companion import Companion
+from hzlm.decode.scorers import FusedScorer, ModelScorer, NgramScorer
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.pretrained import load_model
@@ -18,8 +22,13 @@ from hzlm.vocabulary import Vocabulary
 BATCH_SIZE = 64
 """Sentences of about equal length that are searched together."""
 
-SMALLEST_BEAM = 4
-"""Beam width where fewer candidates are asked for: enough that the best one is rarely lost on the way."""
+System = Literal["model", "n-gram", "fused"]
+"""What a search goes by: the model, the n-gram model of its companion, or both."""
+
+NARROWEST: Mapping[System, int] = MappingProxyType({"model": 4, "fused": 10, "n-gram": 60})
+"""Beam width where no wider one is asked for: enough that the best answer is rarely lost on the way.
+
+The model has read the whole source and needs the least; an n-gram model sees nothing of what follows."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,8 @@ class Candidate:
     text: str
     """As many characters as the source has positions."""
     log_probability: float
-    """Natural logarithm, summed over the positions that carry a syllable."""
+    """Natural logarithm, summed over the positions that carry a syllable. With a companion its log-probability of the
+    whole text, times its weight, is added: that still ranks candidates, but is a score, no probability."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +53,25 @@ class Source:
 
 
 class Converter:
-    """Turns pinyin into hanzi with one trained model."""
+    """Turns pinyin into hanzi with one trained model, and with its n-gram companion if it has one."""
 
-    def __init__(self, model: EncoderDecoder, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: EncoderDecoder, vocabulary: Vocabulary, companion: Companion | None = None) -> None:
         self.vocabulary = vocabulary
-        self._model = model.eval()
+        self.companion = companion
+        """May be replaced between two searches."""
+        self._max_length = model.config.max_length
+        self._device = model.tokens.weight.device
+        self._scorer = ModelScorer(model.eval(), quick=True)
         self._table = CandidateTable(vocabulary)
 
     @classmethod
     def load(cls, path: Path | str) -> "Converter":
-        """Read a checkpoint, or the latest one of a run folder. Raises `UserError` where it is missing or damaged."""
-        return cls(*load_model(Path(path)))
+        """Read a checkpoint, or the latest one of a run folder, and the run folder's companion (`hzlm fuse`) if any.
+
+        The path of a checkpoint gives the model alone. Raises `UserError` where something is missing or damaged.
+        """
+        model, vocabulary = load_model(Path(path))
+        return cls(model, vocabulary, Companion.load(Path(path), vocabulary))
 
     def convert(self, pinyin: str) -> str:
         """The best conversion of one text. Raises `UserError` as `read` does."""
@@ -65,10 +83,10 @@ class Converter:
         Args:
             pinyin_list: texts of syllables, with or without tone, and literal characters.
             n_best: candidates wanted of each text.
-            beam: width of the search; None stands for `n_best`, but 4 at the least.
+            beam: width of the search; None stands for `n_best`, but no narrower than NARROWEST.
 
         Raises:
-            UserError: a text is no pinyin or too long, or `beam` is under `n_best`.
+            UserError: a text is no pinyin or too long.
         """
         sources = [self.read(text, f"text {number}") for number, text in enumerate(pinyin_list, start=1)]
         return self.search(sources, n_best, beam)
@@ -85,9 +103,10 @@ class Converter:
                 or it is empty or longer than the model can take.
         """
         tokens = parse_pinyin(pinyin, where)
-        longest = self._model.config.max_length
-        if len(tokens) > longest:
-            raise UserError(f"{where}: {len(tokens)} characters, but this model takes {longest} at most; split it")
+        if len(tokens) > self._max_length:
+            raise UserError(
+                f"{where}: {len(tokens)} characters, but this model takes {self._max_length} at most; split it"
+            )
         literals = tuple(token.removeprefix(LITERAL) if token.startswith(LITERAL) else None for token in tokens)
         ids = [
             self._id_of_syllable(token, f"{where}, character {number}", lenient)
@@ -103,35 +122,45 @@ class Converter:
         n_best: int = 1,
         beam: int | None = None,
         advance: Callable[[int], None] | None = None,
+        system: System | None = None,
     ) -> list[list[Candidate]]:
         """The conversions of each source, as `candidates` gives them.
 
         Args:
             advance: called after every batch with its number of sentences.
+            system: what to go by; None stands for both where there is a companion, else for the model.
         """
-        beam = max(SMALLEST_BEAM, n_best) if beam is None else beam
-        if beam < n_best:
-            raise UserError(f"a beam of {beam} cannot give {n_best} candidates; make it {n_best} or wider")
+        system = system or ("fused" if self.companion else "model")
+        beam = max(NARROWEST[system], n_best) if beam is None else beam
+        scorer = self._scorer_of(system)
         results: list[list[Candidate]] = [[] for _ in sources]
         by_length = sorted(range(len(sources)), key=lambda index: len(sources[index].ids))
         for start in range(0, len(sources), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
-            for index, found in zip(batch, self._search_batch([sources[i] for i in batch], n_best, beam), strict=True):
+            rows = self._search_batch([sources[i] for i in batch], n_best, beam, scorer)
+            for index, found in zip(batch, rows, strict=True):
                 results[index] = found
             if advance is not None:
                 advance(len(batch))
         return results
 
-    def _search_batch(self, sources: Sequence[Source], n_best: int, beam: int) -> list[list[Candidate]]:
-        device = next(self._model.parameters()).device
+    def _scorer_of(self, system: System) -> Scorer:
+        if system == "model":
+            return self._scorer
+        if self.companion is None:
+            raise ValueError(f"no companion, and so no search by {system}")
+        ngram = NgramScorer(self.companion.ngram)
+        return ngram if system == "n-gram" else FusedScorer(self._scorer, ngram, self.companion.weight)
+
+    def _search_batch(self, sources: Sequence[Source], n_best: int, beam: int, scorer: Scorer) -> list[list[Candidate]]:
         rows = [torch.from_numpy(source.ids) for source in sources]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.vocabulary.pad_id)
         lengths = torch.tensor([len(row) for row in rows])
-        found = beam_search(self._model, padded.to(device), lengths.to(device), self._table, beam)
+        found = beam_search(scorer, padded.to(self._device), lengths.to(self._device), self._table, beam, n_best)
         return [
             [
                 Candidate(self._text(ids[: len(source.ids)], source.literals), log_probability)
-                for ids, log_probability in zip(all_ids[:n_best], log_probabilities, strict=False)
+                for ids, log_probability in zip(all_ids, log_probabilities, strict=True)
                 if log_probability > -np.inf
             ]
             for source, all_ids, log_probabilities in zip(

@@ -11,10 +11,20 @@ HEADINGS = ("source", "system", "sentences", "char acc", "CER", "exact", "top-5"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The model beside the most frequent hanzi of each syllable, on the same sentences."""
+    """The model beside others, on the same sentences."""
 
     model: Scores
+    ngram: Scores | None
+    """The n-gram model of its companion alone; None where it has none."""
+    fused: Scores | None
+    """The model with its companion."""
     baseline: Scores
+    """The most frequent hanzi of each syllable."""
+
+    def rows(self) -> dict[str, Scores]:
+        """Each system that there is, by the name that the table gives it."""
+        systems = {"model": self.model, "n-gram": self.ngram, "fused": self.fused, "most frequent": self.baseline}
+        return {name: scores for name, scores in systems.items() if scores is not None}
 
 
 @dataclass(frozen=True)
@@ -25,18 +35,18 @@ class Evaluation:
     sources: Mapping[str, Comparison]
     """By the third column of the file; empty where the file has none."""
     sentences_per_second: float
-    """Conversions of the model, without reading and scoring."""
+    """Conversions as `hzlm convert` makes them, with the companion if there is one; without reading and scoring."""
 
     def json(self) -> str:
         """All numbers in one line."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def table(self) -> str:
-        """Two rows for each source and two for all sentences, and the speed."""
+        """A row of each system for each source and for all sentences, and the speed."""
         rows = [
             (name, system, *_cells(scores))
             for name, comparison in [*self.sources.items(), ("total", self.total)]
-            for system, scores in (("model", comparison.model), ("most frequent", comparison.baseline))
+            for system, scores in comparison.rows().items()
         ]
         widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
         lines = [

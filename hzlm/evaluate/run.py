@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from hzlm.decode.converter import Converter, Source
+from hzlm.decode.converter import NARROWEST, Converter, Source, System
 from hzlm.errors import UserError
 from hzlm.evaluate.baseline import most_frequent_hanzi
 from hzlm.evaluate.metrics import Scores, score
@@ -32,31 +32,44 @@ def evaluate(model: Path, data: Path, beam: int = CANDIDATES, limit: int | None 
     Args:
         model: run folder or checkpoint.
         data: UTF-8 lines of pinyin<TAB>hanzi[<TAB>source]; blank lines are left out.
-        beam: width of the search, 10 or more.
+        beam: width of the search.
         limit: number of lines measured, from the first one; None for all.
 
     Raises:
         UserError: the model or the file is missing or damaged, or a line is no pair of equally long texts.
     """
     converter = Converter.load(model)
-    examples = list(islice(_read_examples(data, converter), limit))
+    examples = list(islice(read_examples(data, converter), limit))
     if not examples:
         raise UserError(f"{data}: no sentences in it; give lines of pinyin<TAB>hanzi")
-    start = time.perf_counter()
-    with Progress(len(examples), "evaluating", "sentences") as progress:
-        found = converter.search([example.source for example in examples], CANDIDATES, beam, progress.advance)
-    seconds = time.perf_counter() - start
-    converted = [[candidate.text for candidate in candidates] for candidates in found]
-    baseline = [[most_frequent_hanzi(converter.vocabulary, example.source)] for example in examples]
+    sources = [example.source for example in examples]
+    systems: dict[System, int] = {"model": beam}
+    if converter.companion is not None:
+        systems |= {"n-gram": max(beam, NARROWEST["n-gram"]), "fused": beam}
+    converted: dict[System, list[list[str]]] = {}
+    with Progress(len(systems) * len(examples), "evaluating", "sentences") as progress:
+        for system, width in systems.items():
+            start = time.perf_counter()
+            found = converter.search(sources, CANDIDATES, width, progress.advance, system)
+            # the last one is what `hzlm convert` goes by
+            seconds = time.perf_counter() - start
+            converted[system] = [[candidate.text for candidate in candidates] for candidates in found]
+    baseline = [[most_frequent_hanzi(converter.vocabulary, source)] for source in sources]
     groups: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
         if example.origin is not None:
             groups.setdefault(example.origin, []).append(index)
 
     def compare(chosen: Sequence[int]) -> Comparison:
+        expected = [examples[i] for i in chosen]
+        scores = {
+            system: _score(expected, [found[i] for i in chosen], ranked=True) for system, found in converted.items()
+        }
         return Comparison(
-            model=_score([examples[i] for i in chosen], [converted[i] for i in chosen], ranked=True),
-            baseline=_score([examples[i] for i in chosen], [baseline[i] for i in chosen], ranked=False),
+            model=scores["model"],
+            ngram=scores.get("n-gram"),
+            fused=scores.get("fused"),
+            baseline=_score(expected, [baseline[i] for i in chosen], ranked=False),
         )
 
     return Evaluation(
@@ -71,7 +84,8 @@ def _score(examples: Sequence[Example], candidates: Sequence[Sequence[str]], ran
     return score([example.hanzi for example in examples], candidates, counted, ranked)
 
 
-def _read_examples(path: Path, converter: Converter) -> Iterator[Example]:
+def read_examples(path: Path, converter: Converter) -> Iterator[Example]:
+    """The sentences of a file as `evaluate` takes it, one after the other. Raises UserError as `evaluate` does."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -95,6 +109,8 @@ def _parse_example(text: str, where: str, converter: Converter) -> Example:
     if len(source.ids) != len(hanzi):
         raise UserError(f"{where}: pinyin of {len(source.ids)} characters, but hanzi of {len(hanzi)}; make them equal")
     for position, (literal, character) in enumerate(zip(source.literals, hanzi, strict=True), start=1):
+        if character.isspace():
+            raise UserError(f"{where}: character {position} of the hanzi is a blank, which no pinyin stands for")
         if literal is not None and literal != character:
             raise UserError(f"{where}: character {position} is {literal} in the pinyin but {character} in the hanzi")
     return Example(source, hanzi, origin[0] if origin else None)

