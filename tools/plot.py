@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hzlm.train.monitor import read_metrics
+from hzlm.train.records import read_metrics
 
 # chart title, label of the vertical axis, and for each curve its metric, label and style
 CHARTS = (

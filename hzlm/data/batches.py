@@ -46,6 +46,12 @@ class MicroBatch:
         """Positions that hold a character."""
         return int((self.segments > 0).sum())
 
+    def cut(self, rows: int) -> list["MicroBatch"]:
+        """Micro-batches of `rows` rows each, the inverse of `collate`; the last may have fewer."""
+        cut = (self.tokens.split(rows, 1), self.positions.split(rows), self.segments.split(rows))
+        counted = (self.targets.split(rows), self.weights.split(rows, 1))
+        return [MicroBatch(*parts) for parts in zip(*cut, *counted, strict=True)]
+
 
 @dataclass(frozen=True)
 class StepBatch:

@@ -2,12 +2,14 @@
 
 A checkpoint folder has manifest.json, config.yaml, vocabulary.json and safetensors files. The manifest names, for
 each kind ("weights", "masters", "exp_avg", "exp_avg_sq") and each logical tensor, its global shape and the pieces it
-is stored in, each with its file and its offset: whoever reads does not care who wrote.
+is stored in, each with its file and its offset: whoever reads does not care who wrote. It holds the checksum of every
+other file, and its own. The files `latest` and `best` beside the checkpoints of a run each name one of them.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,17 @@ from torch import Tensor
 
 from hzlm.config import RunConfig, load_config
 from hzlm.errors import UserError
+from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST, STEP_FOLDER
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.stored_json import parse_json
 from hzlm.vocabulary import Vocabulary
 
 FORMAT = "hzlm-checkpoint"
-VERSION = 1
-MANIFEST = "manifest.json"
-CHECKPOINTS = "checkpoints"
-LATEST = "latest"
+VERSION = 2
+
+
+class _DamageError(UserError):
+    """A checkpoint is not as it was written; the text does not say yet what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> "Checkpoint":
-        """A checkpoint folder, or the latest checkpoint of a run folder.
+        """The checkpoint that `find_checkpoint` finds, once every one of its files is known to be as it was written.
 
         Raises:
             UserError: there is none, it is damaged, or its vocabulary is not the one it was trained with.
@@ -45,16 +50,10 @@ class Checkpoint:
         folder = find_checkpoint(path)
         if folder is None:
             raise UserError(f"{path}: no checkpoint here; pass a run folder of `hzlm train` or one of its checkpoints")
-        manifest = _read_manifest(folder / MANIFEST)
-        checkpoint = cls(folder, manifest)
-        if checkpoint.vocabulary.fingerprint != manifest["vocabulary"]:
-            raise UserError(
-                f"{folder / 'vocabulary.json'}: this vocabulary does not fit the checkpoint beside it; "
-                "put back the vocabulary.json that was saved with it"
-            )
-        for name, stored in manifest["files"].items():
-            _verify(folder / name, stored["bytes"], stored["sha256"])
-        return checkpoint
+        try:
+            return cls(folder, _verify(folder))
+        except _DamageError as error:
+            raise UserError(f"{error}; {_name_another(folder.parent, folder)}") from error
 
     @property
     def config(self) -> RunConfig:
@@ -92,11 +91,59 @@ class Checkpoint:
 
 
 def find_checkpoint(path: Path) -> Path | None:
-    """`path` itself if it is a checkpoint, else the latest checkpoint of the run folder `path`, else None."""
-    if (path / MANIFEST).is_file():
+    """The folder of a checkpoint, not looked into.
+
+    Args:
+        path: the checkpoint itself, the file `latest` or `best` beside it, or the run folder, which means `latest`.
+
+    Returns:
+        The folder; None where `path` is no such thing. Where a run has checkpoints but no `latest`, as when it was
+        killed before it had written its first one, it is the newest checkpoint.
+
+    Raises:
+        UserError: `latest` or `best` names nothing.
+    """
+    if (path / MANIFEST).is_file() or (path.is_dir() and STEP_FOLDER.fullmatch(path.name)):
         return path
+    if path.is_file() and path.name in (LATEST, BEST):
+        return _follow(path)
     latest = path / CHECKPOINTS / LATEST
-    return path / CHECKPOINTS / latest.read_text("utf-8").strip() if latest.is_file() else None
+    if latest.is_file():
+        return _follow(latest)
+    return next(reversed(list_checkpoints(latest.parent)), None)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in the folder `checkpoints` of a run, by their step."""
+    found = [path for path in folder.glob("step_*") if STEP_FOLDER.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that the name of a checkpoint's folder tells."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint. Raises UserError where it is missing, damaged or of another version."""
+    path = folder / MANIFEST
+    try:
+        manifest = parse_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise _DamageError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise _DamageError(f"{path}: no JSON: damaged") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise _DamageError(f"{path}: no checkpoint of this version of hzlm")
+    if manifest.get("checksum") != checksum(manifest):
+        raise _DamageError(f"{path}: its checksum does not fit: damaged")
+    return manifest
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of what a manifest says, but for its entry "checksum"."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def load_model(path: Path) -> tuple[EncoderDecoder, Vocabulary]:
@@ -124,21 +171,47 @@ def check_names(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], fo
             )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _follow(pointer: Path) -> Path:
+    name = pointer.read_text("utf-8", "replace").strip()
+    folder = pointer.parent / name
+    if not STEP_FOLDER.fullmatch(name) or not folder.is_dir():
+        raise UserError(f"{pointer}: names {name!r}, and there is no such checkpoint; {_name_another(pointer.parent)}")
+    return folder
+
+
+def _verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all as they were written."""
+    manifest = read_manifest(folder)
+    path = folder / "vocabulary.json"
     try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot read this manifest: {error}; use another checkpoint") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        raise UserError(f"{path}: no checkpoint of this version of hzlm")
+        foreign = Vocabulary.load(path).fingerprint != manifest["vocabulary"]
+    except UserError:
+        foreign = False  # but damaged, which its checksum tells
+    if foreign:
+        raise UserError(
+            f"{path}: this vocabulary does not fit the checkpoint beside it; "
+            "put back the vocabulary.json that was saved with it"
+        )
+    for name, stored in manifest["files"].items():
+        _verify_file(folder / name, stored["bytes"], stored["sha256"])
     return manifest
 
 
-def _verify(path: Path, size: int, sha256: str) -> None:
+def _verify_file(path: Path, size: int, sha256: str) -> None:
     if not path.is_file():
-        raise UserError(f"{path}: this file of the checkpoint is missing; use another checkpoint")
+        raise _DamageError(f"{path}: this file of the checkpoint is missing")
     if path.stat().st_size != size:
-        raise UserError(f"{path}: {path.stat().st_size} bytes, {size} were written: truncated; use another checkpoint")
+        raise _DamageError(f"{path}: {path.stat().st_size} bytes, {size} were written: truncated")
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise UserError(f"{path}: its checksum does not fit: damaged; use another checkpoint")
+            raise _DamageError(f"{path}: its checksum does not fit: damaged")
+
+
+def _name_another(folder: Path, damaged: Path | None = None) -> str:
+    """What to do instead: a whole checkpoint of `folder`, if there is one that is not the damaged one."""
+    for other in reversed(list_checkpoints(folder)):
+        if other != damaged:
+            with suppress(UserError):
+                _verify(other)
+                return f"{other} is whole: use it, and to train on from it write {other.name} into {LATEST} beside it"
+    return "no other checkpoint beside it is whole: put back a copy of it, or train anew"

@@ -1,19 +1,23 @@
 """Writing checkpoints, and going on from them.
 
 A checkpoint is written under a temporary name, forced to the disk and renamed; `latest` is changed last. So what
-`latest` names is whole at every moment.
+`latest` names is whole at every moment. All that follows, which checkpoint is the best and which are no longer kept, is
+a function of what lies on the disk: where a run was killed in the middle of it, the next start brings it to its end.
 """
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,8 +25,20 @@ from hzlm.config import RunConfig, save_config
 from hzlm.data.dataset import Dataset
 from hzlm.data.sampling import Cursor
 from hzlm.errors import UserError
-from hzlm.model.pretrained import CHECKPOINTS, FORMAT, LATEST, MANIFEST, VERSION, Checkpoint, check_names
+from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST
+from hzlm.model.pretrained import (
+    FORMAT,
+    VERSION,
+    Checkpoint,
+    check_names,
+    checksum,
+    find_checkpoint,
+    list_checkpoints,
+    read_manifest,
+)
+from hzlm.train.disk import force_to_disk, replacing
 from hzlm.train.engine import Engine
+from hzlm.train.noise import NoiseScale
 from hzlm.vocabulary import Vocabulary
 
 # a file of a checkpoint holds at most about this many bytes of tensors
@@ -31,44 +47,81 @@ SHARD_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: optimizer steps made, and the next row of its data."""
+    """How far a run has come: optimizer steps made, the next row of its data, and what it has measured."""
 
     step: int
     cursor: Cursor
+    noise: NoiseScale = field(default_factory=NoiseScale)
 
 
 def save_checkpoint(
-    run_folder: Path, engine: Engine, config: RunConfig, dataset: Dataset, progress: Progress, keep_last: int
+    config: RunConfig, engine: Engine, dataset: Dataset, progress: Progress, scores: Mapping[str, float] | None
 ) -> Path:
-    """Writes checkpoints/step_N of the run, points `latest` to it, removes all but the newest `keep_last`."""
-    folder = run_folder / CHECKPOINTS
+    """Writes checkpoints/step_N of the run, points `latest` to it, tidies up.
+
+    Args:
+        config: of the run.
+        engine: whose state is saved.
+        dataset: that it is trained on.
+        progress: how far it has come.
+        scores: what was measured on the dev split, by name; "loss" decides which checkpoint is the best. None where
+            nothing was measured.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        OSError: it cannot be written. What is there of it is removed, and `latest` names what it named before.
+    """
+    folder = config.train.output / CHECKPOINTS
     final = folder / f"step_{progress.step:08d}"
-    temporary = folder / f".{final.name}.partial"
+    temporary = _partial(final)
     shutil.rmtree(temporary, ignore_errors=True)
+    if final.exists():
+        _remove(final)
     temporary.mkdir(parents=True)
-    save_config(config, temporary / "config.yaml")
-    dataset.vocabulary.save(temporary / "vocabulary.json")
-    tensors = {kind: _write(temporary, kind, named) for kind, named in _tensors_by_kind(engine).items()}
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "vocabulary": dataset.vocabulary.fingerprint,
-        "dataset": dataset.fingerprint,
-        "step": progress.step,
-        "optimizer_steps": engine.optimizer_steps,
-        "cursor": asdict(progress.cursor),
-        "tensors": tensors,
-        "files": {path.name: _describe(path) for path in sorted(temporary.iterdir())},
-    }
-    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-    for path in temporary.iterdir():
-        _force_to_disk(path)
-    _force_to_disk(temporary)
-    shutil.rmtree(final, ignore_errors=True)
+    try:
+        _write_checkpoint(temporary, config, engine, dataset, progress, scores)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     temporary.rename(final)
-    _point_latest(folder, final.name)
-    _remove_old(folder, final.name, keep_last)
+    force_to_disk(folder)
+    _point(folder / LATEST, final)
+    tidy_up(folder, config.train.keep_last)
     return final
+
+
+def tidy_up(folder: Path, keep_last: int) -> None:
+    """Points `best` to the best checkpoint up to the latest one, and removes what is not kept.
+
+    The best one has the lowest loss on the dev split, the earliest of several. Kept are the best one and the
+    last `keep_last`. What a killed run left goes too: partial checkpoints, and steps beyond the latest, which are
+    being made again.
+
+    Args:
+        folder: checkpoints/ of a run, with a checkpoint in it.
+        keep_last: 1 or more.
+    """
+    latest = find_checkpoint(folder / LATEST)
+    found = list_checkpoints(folder)
+    if latest is None:
+        latest = found[-1]
+        _point(folder / LATEST, latest)
+    past = found[: found.index(latest) + 1]
+    losses = {path: loss for path in past if (loss := _dev_loss(path)) is not None}
+    kept = set(past[-keep_last:])
+    if losses:
+        best = min(losses, key=losses.__getitem__)
+        kept.add(best)
+        _point(folder / BEST, best)
+    else:
+        (folder / BEST).unlink(missing_ok=True)
+    for partial in folder.glob(".step_*.partial"):
+        shutil.rmtree(partial)
+    for old in found:
+        if old not in kept:
+            _remove(old)
 
 
 def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> Progress:
@@ -85,7 +138,8 @@ def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> Progress
     for kind in ("masters", "exp_avg", "exp_avg_sq"):
         _load(checkpoint, kind, engine)
     engine.restore(checkpoint.manifest["optimizer_steps"])
-    return Progress(checkpoint.manifest["step"], Cursor(**checkpoint.manifest["cursor"]))
+    manifest = checkpoint.manifest
+    return Progress(manifest["step"], Cursor(**manifest["cursor"]), NoiseScale(**manifest["noise"]))
 
 
 def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
@@ -98,6 +152,37 @@ def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
         )
     _load(checkpoint, "masters", engine)
     engine.restore()
+
+
+def _write_checkpoint(
+    folder: Path,
+    config: RunConfig,
+    engine: Engine,
+    dataset: Dataset,
+    progress: Progress,
+    scores: Mapping[str, float] | None,
+) -> None:
+    save_config(config, folder / "config.yaml")
+    dataset.vocabulary.save(folder / "vocabulary.json")
+    tensors = {kind: _write(folder, kind, named) for kind, named in _tensors_by_kind(engine).items()}
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "vocabulary": dataset.vocabulary.fingerprint,
+        "dataset": dataset.fingerprint,
+        "step": progress.step,
+        "optimizer_steps": engine.optimizer_steps,
+        "cursor": asdict(progress.cursor),
+        "noise": asdict(progress.noise),
+        "dev": scores,
+        "tensors": tensors,
+        "files": {path.name: _describe(path) for path in sorted(folder.iterdir())},
+    }
+    manifest["checksum"] = checksum(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+    for path in folder.iterdir():
+        force_to_disk(path)
+    force_to_disk(folder)
 
 
 def _tensors_by_kind(engine: Engine) -> dict[str, dict[str, Tensor]]:
@@ -122,11 +207,22 @@ def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> dict[str, 
     entries = {}
     for number, shard in enumerate(shards):
         file = f"{kind}-{number:05d}.safetensors"
-        save_file(shard, folder / file)
+        _save_file(shard, folder / file)
         for name, tensor in shard.items():
             shape = list(tensor.shape)
             entries[name] = {"shape": shape, "pieces": [{"file": file, "offset": [0] * len(shape)}]}
     return entries
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises OSError, as every other way of writing does; safetensors has an error of its own."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 @torch.no_grad()
@@ -142,25 +238,25 @@ def _describe(path: Path) -> dict[str, Any]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _partial(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f".{checkpoint.name}.partial")
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under its own name, half removed, it could be taken for whole."""
+    checkpoint.rename(_partial(checkpoint))
+    shutil.rmtree(_partial(checkpoint))
+
+
+def _point(pointer: Path, checkpoint: Path) -> None:
+    with replacing(pointer) as temporary:
+        temporary.write_text(checkpoint.name + "\n", "utf-8")
+
+
+def _dev_loss(checkpoint: Path) -> float | None:
+    """None where it was not measured, is no number, or where the manifest is damaged."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _point_latest(folder: Path, name: str) -> None:
-    temporary = folder / f".{LATEST}.partial"
-    temporary.write_text(name + "\n", "utf-8")
-    _force_to_disk(temporary)
-    temporary.rename(folder / LATEST)
-    _force_to_disk(folder)
-
-
-def _remove_old(folder: Path, current: str, keep_last: int) -> None:
-    """Also removes what a killed start of the run left: partial checkpoints, and steps that are being made again."""
-    steps = sorted(folder.glob("step_*"))
-    past = [step for step in steps if step.name <= current]
-    for old in [*past[:-keep_last], *steps[len(past) :], *folder.glob(".step_*.partial")]:
-        shutil.rmtree(old)
+        scores = read_manifest(checkpoint)["dev"]
+    except UserError:
+        return None
+    return scores["loss"] if scores is not None and math.isfinite(scores["loss"]) else None

@@ -17,7 +17,7 @@ from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 from torch import Tensor, nn
 
 from hzlm.config import RunConfig
-from hzlm.data.batches import MicroBatch
+from hzlm.data.batches import MicroBatch, collate
 from hzlm.launch.environment import single_process_environment
 from hzlm.model.embedding import TokenEmbedding
 from hzlm.model.encoder_decoder import plan_layers
@@ -25,6 +25,7 @@ from hzlm.model.initial import initialize
 from hzlm.model.losses import SideLoss, TrainingLoss
 from hzlm.parallel.random import derive_seed
 from hzlm.train.lamb import Fragment, Lamb
+from hzlm.train.noise import PARTS, NoiseScale, measure_noise
 from hzlm.vocabulary import Vocabulary
 
 
@@ -113,6 +114,36 @@ class Engine:
         self._engine.eval_batch(_feed(batches), num_micro_batches=len(batches))
         module.loss_fn = self._loss
         return self._evaluation_loss.take()
+
+    def measure_noise(self, batches: Sequence[MicroBatch], step: int) -> NoiseScale | None:
+        """The gradient noise of the micro-batches of a step (of the first ones, where there are many).
+
+        It costs a forward and a backward pass over at most four micro-batches and leaves no trace in the training.
+        None where they have fewer rows than there are parts to compare.
+        """
+        joined = collate(batches[:PARTS])
+        rows = len(joined.segments) // PARTS
+        if rows == 0:
+            return None
+        torch.manual_seed(derive_seed(self._seed, "noise", step))
+        parts = joined.cut(rows)[:PARTS]
+        scale = PARTS / len(batches[:PARTS])
+        positions = sum(part.real_positions for part in parts) / PARTS
+        noise = measure_noise((self._gradient(part, scale) for part in parts), positions)
+        self._loss.take()
+        return noise
+
+    def _gradient(self, batch: MicroBatch, scale: float) -> Sequence[Tensor]:
+        """The gradient of scale x loss by parameter. It is not accumulated: the hooks of ZeRO do not see it."""
+        module = self._engine.module.train()
+        inputs = tuple(tensor.to(self.device) for tensor in batch.inputs)
+        loss = self._loss(module(inputs), (batch.targets.to(self.device), batch.weights.to(self.device)))
+        return torch.autograd.grad(scale * loss, list(module.parameters()), materialize_grads=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return torch.device(self._engine.device)
 
     @property
     def parameters(self) -> dict[str, ParameterState]:

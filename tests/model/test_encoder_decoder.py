@@ -3,51 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
-from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration
 
-from hzlm.config import ModelConfig
 from hzlm.model.encoder_decoder import EncoderDecoder, plan_layers
+from hzlm.tools.twin import copy_weights, make_twin, twin_name
 from hzlm.vocabulary import Vocabulary
-
-RENAMED = {
-    "attention_norm": "self_attn_layer_norm", "attention": "self_attn", "feed_forward_norm": "final_layer_norm",
-    "self_norm": "self_attn_layer_norm", "self_attention": "self_attn", "cross_norm": "encoder_attn_layer_norm",
-    "cross_attention": "encoder_attn", "query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj",
-    "expand": "fc1", "contract": "fc2",
-}  # fmt: skip
-
-
-def twin_name(name: str) -> str:
-    """Our parameter name -> Hugging Face's."""
-    if name == "tokens.weight":
-        return "model.shared.weight"
-    if name.startswith("positions."):
-        return f"model.{'encoder' if name.endswith('source') else 'decoder'}.embed_positions.weight"
-    side, *parts = name.split(".")
-    if side.endswith("_norm"):
-        return f"model.{side.removesuffix('_norm')}.layer_norm.{parts[-1]}"
-    number, *inner = parts
-    inner = [part for part in inner if part != "feed_forward"]
-    return ".".join(["model", side, "layers", number, *(RENAMED.get(part, part) for part in inner)])
-
-
-def make_twin(model: EncoderDecoder, vocabulary_size: int) -> BlenderbotForConditionalGeneration:
-    config = model.config
-    twin = BlenderbotForConditionalGeneration(
-        BlenderbotConfig(
-            vocab_size=vocabulary_size, d_model=config.hidden_size, max_position_embeddings=config.max_length,
-            encoder_layers=config.encoder_layers, decoder_layers=config.decoder_layers,
-            encoder_attention_heads=config.heads, decoder_attention_heads=config.heads,
-            encoder_ffn_dim=config.feed_forward_size, decoder_ffn_dim=config.feed_forward_size,
-            activation_function="relu", dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
-            scale_embedding=False, attn_implementation="eager",
-        )
-    )  # fmt: skip
-    theirs = dict(twin.named_parameters())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            theirs[twin_name(name)].copy_(parameter)
-    return twin.eval()
 
 
 def draw_batch(vocabulary: Vocabulary, rows: int, length: int) -> tuple[Tensor, Tensor]:
@@ -71,7 +30,8 @@ def test_forward_and_every_gradient_equal_blenderbot(model: EncoderDecoder, voca
     loss = torch.nn.functional.cross_entropy(logits[counted], target[counted] - start, reduction="sum")
     loss.backward()
 
-    twin = make_twin(model, vocabulary.size)
+    twin = make_twin(model.config, vocabulary.size).eval()
+    copy_weights(model, twin)
     theirs = twin(input_ids=source, attention_mask=segments, decoder_input_ids=inputs, use_cache=False)
     assert not twin.final_logits_bias.any()
     their_logits = theirs.logits[..., start:]
@@ -113,23 +73,6 @@ def test_packed_rows_equal_a_sentence_a_row(model: EncoderDecoder, vocabulary: V
         )
         torch.testing.assert_close(packed[:, :, part], alone, rtol=1e-5, atol=1e-6)
         start += length
-
-
-@pytest.mark.parametrize("aligned", [False, True])
-def test_steps_equal_the_forward_pass(vocabulary: Vocabulary, model_config: ModelConfig, aligned: bool) -> None:
-    config = model_config.model_copy(update={"aligned": aligned})
-    model = EncoderDecoder(config, vocabulary.size, vocabulary.target_start).initialize(1).eval()
-    source, target = draw_batch(vocabulary, rows=2, length=6)
-    segments = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
-    hidden, _ = model((torch.stack([source, target]), torch.arange(6).repeat(2, 1), segments))
-    memory = model.encode(source, segments)
-    torch.testing.assert_close(memory, hidden[0])
-    caches = model.start(memory, segments, beams=1)
-    for position in range(6):
-        stepped = model.step(target[:, position, None], position, memory, caches)[:, 0]
-        whole = hidden[1][:, position]
-        alive = segments[:, position] == 1
-        torch.testing.assert_close(stepped[alive], whole[alive], rtol=1e-5, atol=1e-6)
 
 
 def test_layer_plan_covers_every_parameter(model: EncoderDecoder, vocabulary: Vocabulary) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: what is stored, who may read it, and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.dataset import Dataset
 from hzlm.data.sampling import Cursor
 from hzlm.errors import UserError
-from hzlm.model.pretrained import MANIFEST, Checkpoint, find_checkpoint, load_model
+from hzlm.model.checkpoint_files import MANIFEST
+from hzlm.model.pretrained import Checkpoint, checksum, find_checkpoint, list_checkpoints, load_model
 from hzlm.train import checkpoint as checkpoints
 from hzlm.train.checkpoint import Progress, resume, save_checkpoint, start_from
 from hzlm.train.engine import Engine
@@ -44,11 +46,13 @@ def fill(engine: Engine) -> None:
     engine.restore(optimizer_steps=17)
 
 
-def save(config: RunConfig, step: int = 3, keep_last: int = 2) -> Path:
+def save(config: RunConfig, step: int = 3, keep_last: int = 2, loss: float | None = None) -> Path:
     dataset = Dataset.open(config.data.path, "train")
     engine = Engine(config, dataset.vocabulary)
     fill(engine)
-    return save_checkpoint(config.train.output, engine, config, dataset, Progress(step, Cursor(1, 0, 4)), keep_last)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"keep_last": keep_last})})
+    scores = None if loss is None else {"loss": loss, "accuracy": 0.5}
+    return save_checkpoint(config, engine, dataset, Progress(step, Cursor(1, 0, 4)), scores)
 
 
 def test_what_is_saved_comes_back(config: RunConfig, vocabulary: Vocabulary) -> None:
@@ -94,6 +98,7 @@ def test_pieces_of_a_tensor_are_joined_by_their_offsets(config: RunConfig) -> No
     manifest = json.loads((folder / MANIFEST).read_text())
     pieces = [{"file": "b.safetensors", "offset": [1000, 0]}, {"file": "a.safetensors", "offset": [0, 0]}]
     manifest["tensors"]["weights"]["tokens.weight"]["pieces"] = pieces
+    manifest["checksum"] = checksum(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert torch.equal(Checkpoint.open(folder).read("weights")["tokens.weight"], whole)
 
@@ -118,6 +123,42 @@ def test_what_a_killed_start_left_is_removed(config: RunConfig) -> None:
     assert find_checkpoint(config.train.output) == current
 
 
+@pytest.mark.parametrize(
+    ("losses", "best", "kept"),
+    [
+        ([3.0, 1.0, 2.0, 2.5], 2, [2, 3, 4]),
+        ([3.0, 2.0, 2.0, 1.5], 4, [3, 4]),
+        ([1.0, 2.0, 1.0, None], 1, [1, 3, 4]),
+        ([float("nan"), 2.0, float("nan"), float("inf")], 2, [2, 3, 4]),
+    ],
+)
+def test_the_best_one_is_kept_beside_the_newest(
+    config: RunConfig, losses: list[float | None], best: int, kept: list[int]
+) -> None:
+    for step, loss in enumerate(losses, start=1):
+        save(config, step, keep_last=2, loss=loss)
+    folder = config.train.output / "checkpoints"
+    assert [path.name for path in list_checkpoints(folder)] == [f"step_{step:08d}" for step in kept]
+    assert (folder / "best").read_text() == f"step_{best:08d}\n"
+    assert Checkpoint.open(folder / "best").folder == folder / f"step_{best:08d}"
+    assert Checkpoint.open(folder / "latest").manifest["step"] == 4
+
+
+def test_without_scores_there_is_no_best(config: RunConfig) -> None:
+    save(config)
+    assert sorted(path.name for path in (config.train.output / "checkpoints").iterdir()) == ["latest", "step_00000003"]
+    with pytest.raises(UserError, match="best: no checkpoint here"):
+        load_model(config.train.output / "checkpoints" / "best")
+
+
+def test_other_folders_beside_checkpoints_are_left_alone(config: RunConfig) -> None:
+    folder = save(config, 1, keep_last=1)
+    shutil.copytree(folder, folder.with_name("step_00000001.backup"))
+    save(config, 2, keep_last=1)
+    names = sorted(path.name for path in folder.parent.iterdir())
+    assert names == ["latest", "step_00000001.backup", "step_00000002"]
+
+
 def test_a_crash_while_saving_leaves_the_last_whole_checkpoint(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,19 +179,56 @@ def test_a_crash_while_saving_leaves_the_last_whole_checkpoint(
     assert save(config, step=2) == find_checkpoint(config.train.output)
 
 
-def test_damage_is_named(config: RunConfig) -> None:
-    folder = save(config)
+def test_damage_is_named_and_what_to_do(config: RunConfig) -> None:
+    whole, folder = save(config, 1), save(config, 2)
+    remedy = f"; {whole} is whole: use it, and to train on from it write step_00000001 into latest beside it"
     weights = folder / "weights-00000.safetensors"
+
+    def check(text: str) -> None:
+        with pytest.raises(UserError) as caught:
+            load_model(config.train.output)
+        assert re.fullmatch(re.escape(str(folder)) + f"/{text}" + re.escape(remedy), str(caught.value))
+
     content = weights.read_bytes()
     weights.write_bytes(content[:-10])
-    with pytest.raises(UserError, match=r"weights-00000.safetensors: \d+ bytes, \d+ were written: truncated"):
-        load_model(folder)
-    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(UserError, match="checksum does not fit: damaged"):
-        load_model(folder)
+    check(r"weights-00000.safetensors: \d+ bytes, \d+ were written: truncated")
     weights.unlink()
-    with pytest.raises(UserError, match="this file of the checkpoint is missing"):
-        load_model(folder)
+    check("weights-00000.safetensors: this file of the checkpoint is missing")
+    weights.write_bytes(content)
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        check(re.escape(path.name) + ": (its checksum does not fit|no JSON): damaged")
+        path.write_bytes(content)
+    (folder / MANIFEST).unlink()
+    check(r"manifest.json: cannot be read \(No such file or directory\)")
+
+
+@pytest.mark.parametrize("content", [b"", b"step_00000009\n", b"../../data\n", b"\xff\x00"])
+def test_a_latest_that_names_nothing_is_told(config: RunConfig, content: bytes) -> None:
+    whole = save(config)
+    latest = whole.with_name("latest")
+    latest.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_model(config.train.output)
+    text = str(caught.value)
+    assert text.startswith(f"{latest}: names ")
+    remedy = f"{whole} is whole: use it, and to train on from it write {whole.name} into latest beside it"
+    assert text.endswith(f"and there is no such checkpoint; {remedy}")
+    latest.write_text(whole.name)  # as it says
+    load_model(config.train.output)
+    latest.write_bytes(content)
+    shutil.rmtree(whole)
+    with pytest.raises(UserError, match="no other checkpoint beside it is whole: put back a copy of it, or train anew"):
+        load_model(config.train.output)
+
+
+def test_a_lost_latest_means_the_newest(config: RunConfig) -> None:
+    save(config, 99_999_999)
+    newest = save(config, 100_000_000)
+    newest.with_name("latest").unlink()
+    assert find_checkpoint(config.train.output) == newest
 
 
 def test_a_foreign_vocabulary_is_refused(config: RunConfig, vocabulary: Vocabulary, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hzlm.config import ModelConfig, RunConfig, load_config
 from hzlm.errors import UserError
 from hzlm.model.pretrained import find_checkpoint
-from hzlm.train.monitor import read_metrics
+from hzlm.train.records import TIMING, read_history, read_metrics
 from hzlm.train.run import train
 
 Write = Callable[[Path, Sequence[str]], Path]
@@ -53,16 +53,20 @@ def test_a_run_writes_what_it_promises(make_config: Callable[..., RunConfig]) ->
     assert [line["step"] for line in lines] == list(range(1, 9))
     wanted = {"train/loss", "train/learning_rate", "train/gradient_norm", SPEED, "train/real_positions"}
     assert all(wanted <= line.keys() for line in lines)
-    assert [line["step"] for line in lines if "dev/decoder_loss" in line] == [4, 8]
+    assert [line["step"] for line in lines if "dev/decoder_loss" in line] == [3, 4, 6, 8]
     assert all(0 <= line["dev/accuracy"] <= 1 for line in lines if "dev/accuracy" in line)
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == {name for line in lines for name in line} - {"step"}
+    assert set(events.Tags()["scalars"]) == {name for line in lines for name in line} - {"step", "time"}
     losses = [event.value for event in events.Scalars("train/loss")]
     assert losses == pytest.approx([line["train/loss"] for line in lines], rel=1e-6)
     rates = [32**-0.5 * min(step**-0.5, step * 4**-1.5) for step in range(1, 9)]
     assert [line["train/learning_rate"] for line in lines] == pytest.approx(rates)
-    assert sorted(path.name for path in (folder / "checkpoints").glob("step_*")) == ["step_00000006", "step_00000008"]
+    kept = sorted(path.name for path in (folder / "checkpoints").glob("step_*"))
+    assert kept[-2:] == ["step_00000006", "step_00000008"]
+    best = min((line for line in lines if line["step"] in (3, 6, 8)), key=lambda line: line["dev/loss"])
+    assert (folder / "checkpoints" / "best").read_text() == f"step_{best['step']:08d}\n"
+    assert len(kept) == (3 if best["step"] == 3 else 2)
 
 
 def test_the_same_command_goes_on_bit_for_bit(make_config: Callable[..., RunConfig]) -> None:
@@ -71,7 +75,7 @@ def test_the_same_command_goes_on_bit_for_bit(make_config: Callable[..., RunConf
     stopped = train(make_config("stopped", steps=8))
 
     def numbers(folder: Path) -> list[dict[str, float]]:
-        return [{k: v for k, v in line.items() if k != SPEED} for line in read_metrics(folder)]
+        return [{k: v for k, v in line.items() if k not in TIMING} for line in read_metrics(folder)]
 
     assert numbers(stopped)[5:] == numbers(straight)[5:]
     for kind in ("weights", "masters", "exp_avg", "exp_avg_sq"):
@@ -122,3 +126,38 @@ def test_a_sentence_longer_than_the_position_table_is_named(make_config: Callabl
     config = config.model_copy(update={"model": config.model.model_copy(update={"max_length": 10})})
     with pytest.raises(UserError, match=r"model.max_length is 10, but .* holds a sentence of 16 characters: raise it"):
         train(config)
+
+
+def test_the_caller_adds_texts_to_every_checkpoint(make_config: Callable[..., RunConfig]) -> None:
+    seen: list[Path] = []
+
+    def describe(checkpoint: Path) -> dict[str, str]:
+        assert (checkpoint / "manifest.json").is_file()
+        seen.append(checkpoint)
+        return {"conversions": f"**{checkpoint.name}**"}
+
+    folder = train(make_config("run", steps=7), on_checkpoint=describe)
+    names = ["step_00000003", "step_00000006", "step_00000007"]
+    assert [path.name for path in seen] == names
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    texts = events.Tensors("conversions/text_summary")
+    assert [(event.step, event.tensor_proto.string_val[0].decode()) for event in texts] == [
+        (int(name[-2:]), f"**{name}**") for name in names
+    ]
+
+
+def test_a_run_records_its_starts_and_how_it_measures(make_config: Callable[..., RunConfig]) -> None:
+    train(make_config("run", steps=5))
+    folder = train(make_config("run", steps=8))
+    lines = read_history(folder)
+    assert [(line["event"], line["step"]) for line in lines] == [("start", 0), ("end", 5), ("start", 5), ("end", 8)]
+    peak = lines[2]["peak"]
+    assert "bfloat16" in peak["origin"]
+    metrics = [line for line in read_metrics(folder) if line["step"] > 5]
+    for line in metrics:
+        assert line["train/flop_utilisation"] == pytest.approx(
+            line["train/model_flops_per_second"] / peak["flops_per_second"]
+        )
+    assert all(lines[2]["time"] <= line["time"] <= lines[3]["time"] for line in metrics)
+    assert [line["step"] for line in read_metrics(folder) if "train/batch_positions" in line] == [4, 8]
