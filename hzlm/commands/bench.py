@@ -1,0 +1,72 @@
+"""`hzlm bench`."""
+
+import argparse
+from importlib import resources
+from pathlib import Path
+
+DATA = Path("runs/bench/data")
+
+SUMMARY = "measure the speed of this machine's training or decoding, beside Hugging Face's"
+NOTES = f"The demo's text is prepared in {DATA.parent} at the first call."
+EXAMPLES = (
+    "hzlm bench train",
+    "hzlm bench train --config run.yaml train.micro_batch_rows=8",
+    "hzlm bench decode",
+    "hzlm bench decode --model runs/first --data runs/data/test.tsv",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    subjects = parser.add_subparsers(metavar="SUBJECT", required=True)
+    train = subjects.add_parser("train", help="positions a second in bf16, and where the time of a step goes")
+    train.add_argument("--config", type=Path, metavar="CONFIG",
+                       help="YAML file of a run (default: `small` on the demo's text)")  # fmt: skip
+    train.add_argument("overrides", nargs="*", metavar="section.key=value", help="replaces a value of the file")
+    train.set_defaults(measure=_bench_train)
+    decode = subjects.add_parser("decode", help="sentences a second in batches, milliseconds for a single one")
+    decode.add_argument("--model", type=Path, metavar="MODEL",
+                        help="run folder or checkpoint (default: `small` with random weights)")  # fmt: skip
+    decode.add_argument("--data", type=Path, metavar="DATA.tsv",
+                        help="lines of pinyin<TAB>hanzi (default: of the demo's text)")  # fmt: skip
+    decode.set_defaults(measure=_bench_decode)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    options.measure(options)
+
+
+def _bench_train(options: argparse.Namespace) -> None:
+    from hzlm.config import load_config
+    from hzlm.tools.bench.text import prepare_once
+    from hzlm.tools.bench.train import bench_train
+
+    if options.config is not None:
+        bench_train(load_config(options.config, options.overrides))
+        return
+    prepare_once(DATA)
+    with resources.as_file(resources.files("hzlm.configs") / "bench_cpu.yaml") as path:
+        config = load_config(path, [f"data.path={DATA}", *options.overrides])
+    bench_train(config)
+
+
+def _bench_decode(options: argparse.Namespace) -> None:
+    from hzlm.data.dataset import VOCABULARY_FILE
+    from hzlm.model.encoder_decoder import EncoderDecoder
+    from hzlm.model.pretrained import load_model
+    from hzlm.tools.bench.decode import bench_decode
+    from hzlm.tools.bench.text import prepare_once
+    from hzlm.vocabulary import Vocabulary
+
+    data = options.data or prepare_once(DATA) / "test.tsv"
+    if options.model is not None:
+        bench_decode(*load_model(options.model), data)
+        return
+    from hzlm.config import load_config
+
+    vocabulary = Vocabulary.load(prepare_once(DATA) / VOCABULARY_FILE)
+    with resources.as_file(resources.files("hzlm.configs") / "bench_cpu.yaml") as path:
+        config = load_config(path).model
+    model = EncoderDecoder(config, vocabulary.size, vocabulary.target_start).initialize(seed=1).eval()
+    bench_decode(model.requires_grad_(False), vocabulary, data)

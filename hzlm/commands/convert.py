@@ -1,0 +1,76 @@
+"""`hzlm convert`."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from hzlm.commands.arguments import count
+from hzlm.errors import UserError
+
+if TYPE_CHECKING:
+    from hzlm.decode.converter import Converter
+
+SUMMARY = "turn pinyin into hanzi"
+EXAMPLES = (
+    'hzlm convert runs/first "wo ai bei jing"',
+    'hzlm convert runs/first "wo3 ai4 bei3 jing1" --n-best 5',
+    "hzlm convert runs/first < pinyin.txt > hanzi.txt",
+)
+
+LINES_AT_ONCE = 1024
+"""Lines of a pipe that are sorted by length and converted together."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="run folder or checkpoint")
+    parser.add_argument("text", nargs="?", metavar="PINYIN", help="syllables; without it, lines of standard input")
+    parser.add_argument("--n-best", type=count, metavar="K",
+                         help="print up to K candidates, one a line: rank, text, natural log-probability")  # fmt: skip
+    parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 at the least)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from hzlm.decode.converter import Converter
+    from hzlm.progress import Progress
+
+    converter = Converter.load(options.model)
+    if options.text is not None:
+        _convert_lines(converter, [("the text", options.text)], options)
+        return
+    # Someone who types wants each answer at once; a pipe is quicker in blocks.
+    block = 1 if sys.stdin.isatty() else LINES_AT_ONCE
+    lines = _read_lines(sys.stdin.buffer)
+    with Progress(None, "converting", "lines") as progress:
+        while batch := list(islice(lines, block)):
+            _convert_lines(converter, batch, options)
+            progress.advance(len(batch))
+
+
+def _read_lines(stream: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Each line of standard input with its place."""
+    for number, line in enumerate(stream, start=1):
+        where = f"standard input, line {number}"
+        try:
+            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: no UTF-8 text; convert it to UTF-8 first") from None
+
+
+def _convert_lines(converter: "Converter", lines: Sequence[tuple[str, str]], options: argparse.Namespace) -> None:
+    """Print the conversion of every line, in order; a blank line stays blank."""
+    sources = [converter.read(text, where) for where, text in lines if text.strip()]
+    results = iter(converter.search(sources, options.n_best or 1, options.beam))
+    for _, text in lines:
+        if not text.strip():
+            print()
+        elif options.n_best is None:
+            print(next(results)[0].text)
+        else:
+            for rank, candidate in enumerate(next(results), start=1):
+                print(rank, candidate.text, f"{candidate.log_probability:.4f}", sep="\t")
+    sys.stdout.flush()

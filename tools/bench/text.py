@@ -1,0 +1,14 @@
+"""The text that benchmarks run on where no other is named."""
+
+from pathlib import Path
+
+from hzlm.tools.demo_text import fetch_demo_text
+from hzlm.tools.prepare import prepare
+
+
+def prepare_once(folder: Path) -> Path:
+    """The demo's text as a dataset of whole sentences in this folder, prepared unless it is there already."""
+    if not folder.exists():
+        print(f"preparing the demo's text in {folder}", flush=True)
+        prepare(fetch_demo_text(folder.parent / "text"), folder)
+    return folder
