@@ -23,7 +23,8 @@ def attention_bias(query_segments: Tensor, key_segments: Tensor, causal: bool, d
     allowed = query_segments[:, :, None] == key_segments[:, None, :]
     if causal:
         allowed = allowed.tril()
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)[:, None]
+    seen, hidden = torch.tensor([0.0, -torch.inf], dtype=dtype, device=allowed.device)
+    return torch.where(allowed, seen, hidden)[:, None]
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:

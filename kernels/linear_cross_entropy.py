@@ -70,15 +70,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + POSITIONS_AT_ONCE)
             target = targets[part, None]
             weight = weights[part].to(wide)
-            logits = (hidden[part] @ table.T).to(wide)
+            logits = hidden[part] @ table.T
             highest, best = logits.max(dim=-1, keepdim=True)
             correct[part] = (best == target).squeeze(1)
-            probabilities = logits.softmax(dim=-1)
+            probabilities = logits.softmax(dim=-1, dtype=wide)
             # the best class has at least the mean probability, so this logarithm is exact where others underflow
-            normaliser = (highest - probabilities.gather(1, best).log()).squeeze(1)
-            losses = normaliser - (1.0 - smoothing) * logits.gather(1, target).squeeze(1)
+            normaliser = (highest.to(wide) - probabilities.gather(1, best).log()).squeeze(1)
+            losses = normaliser - (1.0 - smoothing) * logits.gather(1, target).squeeze(1).to(wide)
             if smoothing > 0.0:
-                losses -= smoothing * logits.mean(dim=-1)
+                losses -= smoothing * logits.mean(dim=-1, dtype=wide)
             loss += losses @ weight
             if hidden_gradient is None or table_gradient is None:
                 continue

@@ -52,7 +52,7 @@ class Round:
         return self.real_positions / (self.data + self.engine)
 
 
-def bench_train(config: RunConfig, rounds: int = 8, steps: int = 2) -> None:
+def bench_train(config: RunConfig, rounds: int = 6, steps: int = 4) -> None:
     """Measures in turns and prints a table, and one JSON object as the last line.
 
     `vs_hf`: positions a second over those of Blenderbot of the same size in bf16 autocast with fused AdamW on the same
@@ -109,16 +109,15 @@ class _Contestants:
         self._step = 0
 
     def take_turns(self, ours: Sequence[StepBatch], theirs: Sequence[PaddedBatch], data: float) -> Round:
-        engine, plain = [], []
-        twins: list[list[float]] = [[], []]
-        for our, their in zip(ours, theirs, strict=True):
+        """One after the other, each its steps in a row, as training makes them."""
+        engine = []
+        for our in ours:
             self._step += 1
             start = time.perf_counter()
             self._engine.train_step(our.micro_batches, self._step, LEARNING_RATE)
             engine.append(time.perf_counter() - start)
-            plain.append(self._plain.step(our.micro_batches, LEARNING_RATE))
-            for loop, rates in zip(self._twins, twins, strict=True):
-                rates.append(their.real_positions / loop.step(their))
+        plain = [self._plain.step(our.micro_batches, LEARNING_RATE) for our in ours]
+        twins = [[their.real_positions / loop.step(their) for their in theirs] for loop in self._twins]
         parts = [(part.forward, part.backward, part.optimizer) for part in plain]
         real = sum(part.real_positions for batch in ours for part in batch.micro_batches) / len(ours)
         gemm = measure_gemm(CPU, torch.bfloat16).flops_per_second
