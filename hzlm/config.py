@@ -19,6 +19,9 @@ from hzlm.stored_yaml import format_yaml, parse_yaml
 
 VIEWS = ("masked", "pinyin", "toned")
 
+# parts of the longest name that an override may have, such as data.views.pinyin
+DEEPEST = 3
+
 Count = Annotated[int, Field(gt=0, lt=1 << 31)]
 # No model or batch comes near the bound; what is beyond it is a slip, and would take all memory of the machine.
 Size = Annotated[int, Field(gt=0, le=1 << 16)]
@@ -214,8 +217,13 @@ def _size(name: Any, where: str) -> dict[str, Any]:
 
 def _parse_override(text: str) -> tuple[str, Any]:
     dotted, separator, value = text.partition("=")
-    if not separator or not all(dotted.split(".")):
+    parts = dotted.split(".")
+    if not separator or not all(parts) or len(parts) > DEEPEST:
         raise UserError(f"override {text}: expected section.key=value, for example train.steps=1000")
+    try:
+        dotted.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"override {text}: no UTF-8 text; convert it to UTF-8 first") from None
     return dotted, parse_yaml(value, f"override {text}")
 
 

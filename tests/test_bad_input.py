@@ -85,7 +85,7 @@ def test_a_truncated_dataset(place: Path, capsys: pytest.CaptureFixture[str]) ->
     path = place / "data" / "train.hanzi.bin"
     path.write_bytes(path.read_bytes()[:-2])
     found = complaint(capsys, "train", place / "run.yaml")
-    assert re.search(r"train\.hanzi\.bin: holds \d+ bytes instead of \d+; prepare the dataset again$", found)
+    assert re.search(r"train\.hanzi\.bin: holds \d+ bytes instead of \d+: damaged; prepare the dataset again$", found)
 
 
 def test_vocabularies_that_do_not_fit(place: Path, vocabulary: Vocabulary, capsys: pytest.CaptureFixture[str]) -> None:

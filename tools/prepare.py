@@ -1,5 +1,6 @@
 """`hzlm prepare`: corpora -> a dataset folder."""
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -20,6 +21,9 @@ from hzlm.tools.report import SHOWN_UNKNOWN, Report
 from hzlm.tools.split import Unit
 from hzlm.tools.write import write_split
 from hzlm.vocabulary import Vocabulary
+
+LARGEST_NGRAM = 1 << 30
+"""MiB; no text has so many n-grams."""
 
 
 def prepare(
@@ -103,8 +107,10 @@ def _check_ngram(order: int | None, size: float, arpa: Path | None) -> None:
         raise UserError(f"{arpa}: an ARPA file needs an n-gram model; give its order too, as in --ngram 3")
     if order is not None and not 1 <= order <= 9:
         raise UserError(f"the order of the n-gram model is {order}, but it is 1 to 9, as in 3")
-    if not size > 0:
+    if not 0 < size < LARGEST_NGRAM:
         raise UserError(f"the size of the n-gram model is {size}, but it is above 0, in MiB, as in 16")
+    if arpa is not None and not (arpa.parent.is_dir() and os.access(arpa.parent, os.W_OK)):
+        raise UserError(f"{arpa}: cannot write into {arpa.parent}; name a file in a folder that is there already")
 
 
 def _report_coverage(vocabulary: Vocabulary, counts: PairCounts, report: Report) -> None:

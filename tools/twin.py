@@ -10,6 +10,7 @@ import torch
 from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration, GenerationConfig
 
 from hzlm.config import ModelConfig
+from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.vocabulary import Vocabulary
 
@@ -22,7 +23,13 @@ RENAMED = {
 
 
 def make_twin(config: ModelConfig, vocabulary_size: int) -> BlenderbotForConditionalGeneration:
-    """The network of this shape with random weights, in float32. Not with `model.aligned`, which it does not know."""
+    """The network of this shape with random weights, in float32.
+
+    Raises:
+        UserError: the model is `aligned`, which Blenderbot does not know.
+    """
+    if config.aligned:
+        raise UserError("model.aligned is on, which Hugging Face's Blenderbot does not have; take a model without it")
     tokens: dict[str, Any] = {
         "pad_token_id": Vocabulary.pad_id, "bos_token_id": Vocabulary.bos_id, "eos_token_id": None,
         "decoder_start_token_id": Vocabulary.bos_id, "forced_eos_token_id": None,

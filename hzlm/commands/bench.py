@@ -45,9 +45,9 @@ def _bench_train(options: argparse.Namespace) -> None:
     if options.config is not None:
         bench_train(load_config(options.config, options.overrides))
         return
-    prepare_once(DATA)
     with resources.as_file(resources.files("hzlm.configs") / "bench_cpu.yaml") as path:
-        config = load_config(path, [f"data.path={DATA}", *options.overrides])
+        config = load_config(path, options.overrides)
+    prepare_once(config.data.path)
     bench_train(config)
 
 

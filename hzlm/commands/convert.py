@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="run folder or checkpoint")
     parser.add_argument("text", nargs="?", metavar="PINYIN", help="syllables; without it, lines of standard input")
     parser.add_argument("--n-best", type=count, metavar="K",
-                         help="print up to K candidates, one a line: rank, text, natural log-probability")  # fmt: skip
-    parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 at the least)")
+                         help="print up to K candidates, one a line: rank, text, score (log-probability)")  # fmt: skip
+    parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 or 30 at least)")
 
 
 def run(options: argparse.Namespace) -> None:

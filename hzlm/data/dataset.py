@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hzlm.data.indexed import IndexedReader, IndexedWriter, bin_path, idx_path
 from hzlm.errors import UserError
+from hzlm.stored_files import damage_of, describe_file
 from hzlm.stored_json import load_json
 from hzlm.vocabulary import Vocabulary
 
@@ -93,7 +94,7 @@ class SplitWriter:
             "sequences": self._sequences,
             "positions": self._positions,
             "vocabulary": self._fingerprint,
-            "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths},
+            "files": {path.name: describe_file(path) for path in paths},
         }
         text = json.dumps(sidecar, indent=2) + "\n"
         _sidecar_path(self._folder, self._split).write_text(text, encoding="utf-8")
@@ -132,7 +133,9 @@ class Dataset:
             raise UserError(f"{folder}: no such dataset folder; make one with hzlm prepare")
         info = _read_sidecar(folder, split)
         for name, expected in info["files"].items():
-            _check_file(folder / name, expected["bytes"], expected["sha256"])
+            damage = damage_of(folder / name, expected)
+            if damage is not None:
+                raise UserError(f"{folder / name}: {damage}; prepare the dataset again")
         vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
         if vocabulary.fingerprint != info["vocabulary"]:
             raise UserError(f"{folder / VOCABULARY_FILE}: not the vocabulary that this dataset was made with")
@@ -198,19 +201,3 @@ def _read_sidecar(folder: Path, split: str) -> dict[str, Any]:
     if not complete:
         raise UserError(f"{path}: this file is damaged: entries are missing or wrong; prepare the dataset again")
     return info
-
-
-def _check_file(path: Path, size: int, sha256: str) -> None:
-    try:
-        actual = path.stat().st_size
-        if actual != size:
-            raise UserError(f"{path}: holds {actual} bytes instead of {size}; prepare the dataset again")
-        if _sha256(path) != sha256:
-            raise UserError(f"{path}: this file is damaged: its checksum does not fit; prepare the dataset again")
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this file: {error.strerror}; prepare the dataset again") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ lengths int32 [S], byte offsets into the `.bin` int64 [S], and int64 [D] the seq
 closed by S itself.
 """
 
-import os
 import struct
 from array import array
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hzlm.errors import UserError
+from hzlm.stored_files import force_to_disk
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -84,7 +84,7 @@ class IndexedWriter:
         index = (lengths, offsets.astype("<i8"), np.array(self._documents, "<i8"))
         self._idx_temporary.write_bytes(header + b"".join(part.tobytes() for part in index))
         for path, temporary in self._paths.items():
-            _sync(temporary)
+            force_to_disk(temporary)
             temporary.rename(path)
 
     def __enter__(self) -> Self:
@@ -172,9 +172,3 @@ def _map(path: Path) -> npt.NDArray[np.uint8]:
         return np.memmap(path, np.uint8, "r")
     except OSError as error:
         raise UserError(f"{path}: cannot read this file: {error.strerror}") from error
-
-
-def _sync(path: Path) -> None:
-    """Asks the disk to hold the file before its name says that it is whole."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -6,12 +6,16 @@
 Without fusion.json, which is written last, there is no companion.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hzlm.decode.ngram import NGRAM_FILE, NgramModel
 from hzlm.errors import UserError
+from hzlm.stored_files import damage_of, describe_file, replacing
 from hzlm.stored_json import load_json
 from hzlm.vocabulary import Vocabulary
 
@@ -42,10 +46,10 @@ class Companion:
         stored = load_json(path, REMEDY)
         if not isinstance(stored, dict) or (stored.get("format"), stored.get("version")) != (FORMAT, VERSION):
             raise UserError(f"{path}: no fusion of this version of hzlm; {REMEDY}")
-        weight = stored.get("weight")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            raise UserError(f"{path}: this file is damaged: its weight is {weight!r}; {REMEDY}")
-        return cls(NgramModel.load(run / COMPANION / NGRAM_FILE, vocabulary), float(weight))
+        ngram = run / COMPANION / NGRAM_FILE
+        if stored.get("checksum") != _checksum(stored) or damage_of(ngram, stored["ngram"]) is not None:
+            raise UserError(f"{path}: damaged, or not made for the {NGRAM_FILE} beside it; {REMEDY}")
+        return cls(NgramModel.load(ngram, vocabulary), stored["weight"])
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,13 @@ def save_companion(run: Path, ngram: NgramModel, fusion: Fusion, vocabulary: Voc
     # From here to the end there is no companion rather than one with the weight of another.
     path.unlink(missing_ok=True)
     ngram.save(folder / NGRAM_FILE, vocabulary)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps({"format": FORMAT, "version": VERSION, **asdict(fusion)}, indent=2) + "\n", "utf-8")
-    temporary.rename(path)
+    stored = {"format": FORMAT, "version": VERSION, **asdict(fusion), "ngram": describe_file(folder / NGRAM_FILE)}
+    stored["checksum"] = _checksum(stored)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(stored, indent=2) + "\n", "utf-8")
+
+
+def _checksum(stored: Mapping[str, Any]) -> str:
+    """SHA-256 of all but the checksum itself."""
+    rest = {key: value for key, value in stored.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

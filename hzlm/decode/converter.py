@@ -25,7 +25,7 @@ BATCH_SIZE = 64
 System = Literal["model", "n-gram", "fused"]
 """What a search goes by: the model, the n-gram model of its companion, or both."""
 
-NARROWEST: Mapping[System, int] = MappingProxyType({"model": 4, "fused": 10, "n-gram": 60})
+NARROWEST: Mapping[System, int] = MappingProxyType({"model": 4, "fused": 30, "n-gram": 60})
 """Beam width where no wider one is asked for: enough that the best answer is rarely lost on the way.
 
 The model has read the whole source and needs the least; an n-gram model sees nothing of what follows."""
@@ -149,7 +149,7 @@ class Converter:
             return self._scorer
         if self.companion is None:
             raise ValueError(f"no companion, and so no search by {system}")
-        ngram = NgramScorer(self.companion.ngram)
+        ngram = NgramScorer(self.companion.ngram.to(self._device))
         return ngram if system == "n-gram" else FusedScorer(self._scorer, ngram, self.companion.weight)
 
     def _search_batch(self, sources: Sequence[Source], n_best: int, beam: int, scorer: Scorer) -> list[list[Candidate]]:

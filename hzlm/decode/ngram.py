@@ -5,7 +5,6 @@ trie in one sorted array, so that one binary search finds an n-gram of any order
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hzlm.errors import UserError
+from hzlm.stored_files import replacing
 from hzlm.vocabulary import Vocabulary
 
 END_ID = Vocabulary.pad_id
@@ -110,11 +110,8 @@ class NgramModel:
             "bounds": " ".join(map(str, self.bounds)),
         }
         metadata["sha256"] = _checksum(arrays, metadata)
-        temporary = path.with_name(path.name + ".partial")
-        save_file(arrays, temporary, metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, metadata)
 
     @classmethod
     def load(cls, path: Path, vocabulary: Vocabulary) -> "NgramModel":

@@ -9,13 +9,14 @@ from hzlm.decode.ngram import NGRAM_FILE, NgramModel
 from hzlm.errors import UserError
 from hzlm.evaluate.metrics import character_accuracy
 from hzlm.evaluate.run import Example, read_examples
-from hzlm.model.pretrained import Checkpoint, load_model
+from hzlm.model.checkpoint_files import CHECKPOINTS
+from hzlm.model.pretrained import find_checkpoint, load_model, step_of
 from hzlm.progress import Progress
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5)
+WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 6.0)
 """Tried in this order; of equally good ones the first is taken."""
 
-SENTENCES = 1000
+SENTENCES = 500
 """Dev sentences looked at, spread over the whole file: their order is that of the text."""
 
 
@@ -29,7 +30,10 @@ def fuse(run: Path, data: Path) -> Fusion:
     Raises:
         UserError: something is missing or damaged, or model and n-gram model have different vocabularies.
     """
-    model, vocabulary = load_model(run)
+    if not (run / CHECKPOINTS).is_dir():
+        raise UserError(f"{run}: no run folder with checkpoints; give the folder that hzlm train wrote")
+    checkpoint = find_checkpoint(run)
+    model, vocabulary = load_model(checkpoint or run)
     path = data / NGRAM_FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; make the dataset with hzlm prepare --ngram 3")
@@ -50,18 +54,13 @@ def fuse(run: Path, data: Path) -> Fusion:
     best = max(WEIGHTS, key=accuracies.__getitem__)
     fusion = Fusion(
         weight=best,
-        step=step_of(run),
+        step=step_of(checkpoint or run),
         sentences=len(examples),
         accuracies={str(weight): round(share, 6) for weight, share in accuracies.items()},
         ngram_accuracy=round(ngram_accuracy, 6),
     )
     save_companion(run, ngram, fusion, vocabulary)
     return fusion
-
-
-def step_of(run: Path) -> int:
-    """The optimizer step of a run's latest checkpoint."""
-    return int(Checkpoint.open(run).manifest["step"])
 
 
 def _accuracy(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from hzlm.evaluate.metrics import Scores
+from hzlm.table import format_table
 
 HEADINGS = ("source", "system", "sentences", "char acc", "CER", "exact", "top-5", "top-10", "BLEU-4")
 
@@ -35,7 +36,7 @@ class Evaluation:
     sources: Mapping[str, Comparison]
     """By the third column of the file; empty where the file has none."""
     sentences_per_second: float
-    """Conversions as `hzlm convert` makes them, with the companion if there is one; without reading and scoring."""
+    """Of the last system in the table that searches: ten candidates each; without reading and scoring."""
 
     def json(self) -> str:
         """All numbers in one line."""
@@ -48,15 +49,7 @@ class Evaluation:
             for name, comparison in [*self.sources.items(), ("total", self.total)]
             for system, scores in comparison.rows().items()
         ]
-        widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if index < 2 else cell.rjust(width)
-                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in (HEADINGS, *rows)
-        ]
-        return "\n".join([*lines, f"{self.sentences_per_second:.1f} sentences/s"])
+        return f"{format_table(HEADINGS, rows, names=2)}\n{self.sentences_per_second:.1f} sentences/s"
 
 
 def _cells(scores: Scores) -> list[str]:

@@ -32,7 +32,8 @@ def evaluate(model: Path, data: Path, beam: int = CANDIDATES, limit: int | None 
     Args:
         model: run folder or checkpoint.
         data: UTF-8 lines of pinyin<TAB>hanzi[<TAB>source]; blank lines are left out.
-        beam: width of the search.
+        beam: width of the model's search; those that go by the n-gram model are no narrower than they need
+            (`hzlm.decode.converter.NARROWEST`).
         limit: number of lines measured, from the first one; None for all.
 
     Raises:
@@ -45,13 +46,13 @@ def evaluate(model: Path, data: Path, beam: int = CANDIDATES, limit: int | None 
     sources = [example.source for example in examples]
     systems: dict[System, int] = {"model": beam}
     if converter.companion is not None:
-        systems |= {"n-gram": max(beam, NARROWEST["n-gram"]), "fused": beam}
+        companions: tuple[System, ...] = ("n-gram", "fused")
+        systems |= {system: max(beam, NARROWEST[system]) for system in companions}
     converted: dict[System, list[list[str]]] = {}
     with Progress(len(systems) * len(examples), "evaluating", "sentences") as progress:
         for system, width in systems.items():
             start = time.perf_counter()
             found = converter.search(sources, CANDIDATES, width, progress.advance, system)
-            # the last one is what `hzlm convert` goes by
             seconds = time.perf_counter() - start
             converted[system] = [[candidate.text for candidate in candidates] for candidates in found]
     baseline = [[most_frequent_hanzi(converter.vocabulary, source)] for source in sources]

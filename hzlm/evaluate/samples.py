@@ -72,7 +72,7 @@ def _tabulate(samples: list[Example], found: list[Candidate], vocabulary: Vocabu
     counted = [[literal is None for literal in sample.source.literals] for sample in samples]
     accuracy = character_accuracy([sample.hanzi for sample in samples], [best.text for best in found], counted)
     rows = [
-        f"| {_escape(_pinyin(sample.source, vocabulary))} | {_escape(sample.hanzi)} "
+        f"| {_escape(pinyin_of(sample.source, vocabulary))} | {_escape(sample.hanzi)} "
         f"| {_mark_wrong(best.text, sample.hanzi)} | {best.log_probability:.2f} |"
         for sample, best in zip(samples, found, strict=True)
     ]
@@ -80,7 +80,8 @@ def _tabulate(samples: list[Example], found: list[Candidate], vocabulary: Vocabu
     return "\n".join([*head, *rows, "", f"Right characters: {accuracy:.1%}"])
 
 
-def _pinyin(source: Source, vocabulary: Vocabulary) -> str:
+def pinyin_of(source: Source, vocabulary: Vocabulary) -> str:
+    """A source as one would type it."""
     return format_pinyin(
         vocabulary.tokens[token] if literal is None else LITERAL + literal
         for token, literal in zip(source.ids.tolist(), source.literals, strict=True)

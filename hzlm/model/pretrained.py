@@ -20,8 +20,9 @@ from torch import Tensor
 
 from hzlm.config import RunConfig, load_config
 from hzlm.errors import UserError
-from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST, STEP_FOLDER
+from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST, STEP_FOLDER, step_of
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.stored_files import damage_of
 from hzlm.stored_json import parse_json
 from hzlm.vocabulary import Vocabulary
 
@@ -119,11 +120,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step that the name of a checkpoint's folder tells."""
-    return int(checkpoint.name.removeprefix("step_"))
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a checkpoint. Raises UserError where it is missing, damaged or of another version."""
     path = folder / MANIFEST
@@ -193,18 +189,10 @@ def _verify(folder: Path) -> dict[str, Any]:
             "put back the vocabulary.json that was saved with it"
         )
     for name, stored in manifest["files"].items():
-        _verify_file(folder / name, stored["bytes"], stored["sha256"])
+        damage = damage_of(folder / name, stored)
+        if damage is not None:
+            raise _DamageError(f"{folder / name}: {damage}")
     return manifest
-
-
-def _verify_file(path: Path, size: int, sha256: str) -> None:
-    if not path.is_file():
-        raise _DamageError(f"{path}: this file of the checkpoint is missing")
-    if path.stat().st_size != size:
-        raise _DamageError(f"{path}: {path.stat().st_size} bytes, {size} were written: truncated")
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise _DamageError(f"{path}: its checksum does not fit: damaged")
 
 
 def _name_another(folder: Path, damaged: Path | None = None) -> str:

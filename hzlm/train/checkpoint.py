@@ -5,7 +5,6 @@ A checkpoint is written under a temporary name, forced to the disk and renamed; 
 a function of what lies on the disk: where a run was killed in the middle of it, the next start brings it to its end.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -36,7 +35,7 @@ from hzlm.model.pretrained import (
     list_checkpoints,
     read_manifest,
 )
-from hzlm.train.disk import force_to_disk, replacing
+from hzlm.stored_files import describe_file, force_to_disk, replacing
 from hzlm.train.engine import Engine
 from hzlm.train.noise import NoiseScale
 from hzlm.vocabulary import Vocabulary
@@ -46,7 +45,7 @@ SHARD_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunState:
     """How far a run has come: optimizer steps made, the next row of its data, and what it has measured."""
 
     step: int
@@ -55,7 +54,7 @@ class Progress:
 
 
 def save_checkpoint(
-    config: RunConfig, engine: Engine, dataset: Dataset, progress: Progress, scores: Mapping[str, float] | None
+    config: RunConfig, engine: Engine, dataset: Dataset, progress: RunState, scores: Mapping[str, float] | None
 ) -> Path:
     """Writes checkpoints/step_N of the run, points `latest` to it, tidies up.
 
@@ -71,14 +70,13 @@ def save_checkpoint(
         The folder of the checkpoint.
 
     Raises:
-        OSError: it cannot be written. What is there of it is removed, and `latest` names what it named before.
+        OSError: it cannot be written. What is there of it is removed, and `latest` names what it named before; only
+            where pointing `latest` to it fails, a whole checkpoint stays that the next start removes.
     """
     folder = config.train.output / CHECKPOINTS
     final = folder / f"step_{progress.step:08d}"
     temporary = _partial(final)
     shutil.rmtree(temporary, ignore_errors=True)
-    if final.exists():
-        _remove(final)
     temporary.mkdir(parents=True)
     try:
         _write_checkpoint(temporary, config, engine, dataset, progress, scores)
@@ -124,7 +122,7 @@ def tidy_up(folder: Path, keep_last: int) -> None:
             _remove(old)
 
 
-def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> Progress:
+def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> RunState:
     """Puts weights, masters, moments and the update count of a checkpoint into the engine.
 
     Raises:
@@ -139,7 +137,7 @@ def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> Progress
         _load(checkpoint, kind, engine)
     engine.restore(checkpoint.manifest["optimizer_steps"])
     manifest = checkpoint.manifest
-    return Progress(manifest["step"], Cursor(**manifest["cursor"]), NoiseScale(**manifest["noise"]))
+    return RunState(manifest["step"], Cursor(**manifest["cursor"]), NoiseScale(**manifest["noise"]))
 
 
 def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
@@ -159,7 +157,7 @@ def _write_checkpoint(
     config: RunConfig,
     engine: Engine,
     dataset: Dataset,
-    progress: Progress,
+    progress: RunState,
     scores: Mapping[str, float] | None,
 ) -> None:
     save_config(config, folder / "config.yaml")
@@ -176,7 +174,7 @@ def _write_checkpoint(
         "noise": asdict(progress.noise),
         "dev": scores,
         "tensors": tensors,
-        "files": {path.name: _describe(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: describe_file(path) for path in sorted(folder.iterdir())},
     }
     manifest["checksum"] = checksum(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
@@ -231,11 +229,6 @@ def _load(checkpoint: Checkpoint, kind: str, engine: Engine) -> None:
     check_names(stored, {name: state.weight for name, state in engine.parameters.items()}, checkpoint.folder)
     for name, state in engine.parameters.items():
         getattr(state, kind).copy_(stored[name].flatten())
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _partial(checkpoint: Path) -> Path:

@@ -10,9 +10,10 @@ import torch
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch, StepBatch
 from hzlm.data.dataset import Dataset
+from hzlm.errors import UserError
 from hzlm.model.losses import SideLoss
-from hzlm.progress import Progress as ProgressBar
-from hzlm.train.checkpoint import Progress, save_checkpoint
+from hzlm.progress import Progress
+from hzlm.train.checkpoint import RunState, save_checkpoint
 from hzlm.train.engine import Engine, StepResult
 from hzlm.train.monitor import Monitor
 from hzlm.train.noise import NoiseScale
@@ -31,7 +32,7 @@ def run_steps(
     dataset: Dataset,
     reader: BatchReader,
     evaluation: list[MicroBatch],
-    progress: Progress,
+    progress: RunState,
     on_checkpoint: OnCheckpoint | None,
 ) -> None:
     """Trains from `progress` to config.train.steps. Where there is a dev split, each checkpoint is measured on it.
@@ -45,7 +46,7 @@ def run_steps(
     plan = config.train
     noise = progress.noise
     steps = reader.steps(progress.cursor, plan.micro_batch_rows, plan.accumulation)
-    bar = ProgressBar(plan.steps, f"training {plan.output.name}", "steps", initial=progress.step)
+    bar = Progress(plan.steps, f"training {plan.output.name}", "steps", initial=progress.step)
     peak = find_peak(engine.device, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
     history = History(plan.output, progress.step, peak=asdict(peak))
     with history, StopSignals() as signals, Monitor(plan.output, progress.step + 1) as monitor, bar:
@@ -76,21 +77,31 @@ def run_steps(
                 values |= {f"dev/{name}": value for name, value in scores.items()}
             if values:
                 monitor.write(step, values)
-            stopped = signals.caught
-            if saving or stopped is not None:
+            saved: Path | None = None
+            if saving or signals.caught is not None:
                 with watch.stopped():
                     monitor.flush()
-                    now = Progress(step, batch.cursor, noise)
+                    now = RunState(step, batch.cursor, noise)
                     saved = save_checkpoint(config, engine, dataset, now, scores if saving else None)
                     if saving and on_checkpoint is not None:
-                        monitor.write_texts(step, on_checkpoint(saved))
+                        monitor.write_texts(step, _ask(on_checkpoint, saved))
             bar.advance(1, note=f"loss {_total(result.losses):.3f}")
-            if stopped is not None:
+            # looked at anew: a signal may have come while the checkpoint or its texts were written
+            if saved is not None and signals.caught is not None:
+                number = signals.caught
                 raise Stopped(
-                    stopped,
-                    f"stopped by {Signals(stopped).name} after step {step} of {plan.steps}; {saved} is whole, and the "
+                    number,
+                    f"stopped by {Signals(number).name} after step {step} of {plan.steps}; {saved} is whole, and the "
                     "same command goes on from there",
                 )
+
+
+def _ask(on_checkpoint: OnCheckpoint, saved: Path) -> Mapping[str, str]:
+    """What the caller tells of a checkpoint; why it could not, where it failed: no training need end for that."""
+    try:
+        return on_checkpoint(saved)
+    except (UserError, OSError) as error:
+        return {"conversions": str(error)}
 
 
 def _describe(result: StepResult, batch: StepBatch, learning_rate: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hzlm.train.disk import replacing
+from hzlm.stored_files import replacing
 from hzlm.train.events import EventFile
 from hzlm.train.records import METRICS_FILE, read_metrics
 

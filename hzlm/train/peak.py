@@ -9,8 +9,10 @@ PUBLISHED = {
     "NVIDIA A100": (312e12, 19.5e12),
     "NVIDIA A800": (312e12, 19.5e12),
     "NVIDIA H100 PCIe": (756e12, 51e12),
+    "NVIDIA H100 NVL": (835e12, 60e12),
     "NVIDIA H100": (989e12, 67e12),
     "NVIDIA H800": (989e12, 67e12),
+    "NVIDIA H200 NVL": (835e12, 60e12),
     "NVIDIA H200": (989e12, 67e12),
 }
 """Start of a GPU's name -> dense FLOP/s in bf16 and in fp32 (without TF32) from its data sheet; the first fit holds."""
@@ -40,7 +42,7 @@ def find_peak(device: torch.device, dtype: torch.dtype) -> Peak:
 
 def measure_gemm(device: torch.device, dtype: torch.dtype) -> Peak:
     """The best rate of one matrix product of this process, with the threads that it uses."""
-    a, b, c = GEMM_SHAPES[device.type]
+    a, b, c = GEMM_SHAPES.get(device.type, GEMM_SHAPES["cpu"])
     # neither random numbers, which would move the generator, nor zeros, which some hardware multiplies faster
     left = torch.linspace(-1.0, 1.0, a * b, device=device).view(a, b).to(dtype)
     right = torch.linspace(1.0, -1.0, b * c, device=device).view(b, c).to(dtype)

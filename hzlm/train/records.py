@@ -125,7 +125,7 @@ def drop_unfinished_line(path: Path) -> None:
 
 
 def identify_process(pid: int) -> dict[str, Any] | None:
-    """What tells a process from all others that ever have its number; None where there is none, or no Linux.
+    """What tells a process from all others that ever have its number; None where none runs, or no Linux.
 
     Returns:
         "boot" (id of the machine's boot) and "started" (clock ticks from the boot to the start of the process).
@@ -136,7 +136,8 @@ def identify_process(pid: int) -> dict[str, Any] | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     except OSError:
         return None
-    return {"boot": boot, "started": int(fields[19])}
+    # Z and X: it has ended, and only its parent has not asked for its status yet
+    return None if fields[0] in "ZX" else {"boot": boot, "started": int(fields[19])}
 
 
 def _versions() -> Mapping[str, str]:

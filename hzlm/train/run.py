@@ -12,8 +12,9 @@ from hzlm.errors import UserError
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import Checkpoint, find_checkpoint
-from hzlm.train.checkpoint import Progress, resume, start_from, tidy_up
-from hzlm.train.disk import full_disk_explained, replacing
+from hzlm.stored_files import replacing
+from hzlm.train.checkpoint import RunState, resume, start_from, tidy_up
+from hzlm.train.disk import full_disk_explained
 from hzlm.train.engine import Engine, deepspeed_settings
 from hzlm.train.loop import OnCheckpoint, run_steps
 from hzlm.train.records import CONFIG_FILE
@@ -25,9 +26,8 @@ EVALUATION_SEED = 0
 
 # what may differ when a run goes on: nothing here changes a number that was already computed
 MAY_CHANGE = frozenset(
-    {"train.steps", "train.log_every", "train.evaluate_every", "train.evaluate_rows", "train.save_every",
-     "train.keep_last"}
-)  # fmt: skip
+    {"train.steps", "train.log_every", "train.evaluate_every", "train.save_every", "train.keep_last"}
+)
 
 
 def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
@@ -42,7 +42,7 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
         The run folder: config.yaml, deepspeed.json, metrics.jsonl, history.jsonl, tensorboard/, checkpoints/.
 
     Raises:
-        UserError: the data cannot be used, or the run folder belongs to a run with another config.
+        UserError: the data cannot be used, or the run folder belongs to a run with another config or more steps.
         OSError: the disk is full; what is whole stays whole.
         Stopped: SIGTERM or Ctrl-C came while it trained in the main thread; the run is saved and can go on.
     """
@@ -54,15 +54,17 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
     folder = config.train.output
     with full_disk_explained(folder):
         checkpoint = Checkpoint.open(folder) if find_checkpoint(folder) is not None else None
-        _claim_folder(config, checkpoint)
+        if checkpoint is not None:
+            _check_config(config, checkpoint)
         engine = Engine(config, dataset.vocabulary)
         progress = _begin(config, engine, dataset, checkpoint)
+        _claim_folder(config)
         if progress.step < config.train.steps:
             run_steps(config, engine, dataset, reader, evaluation, progress, on_checkpoint)
     return folder
 
 
-def _begin(config: RunConfig, engine: Engine, dataset: Dataset, checkpoint: Checkpoint | None) -> Progress:
+def _begin(config: RunConfig, engine: Engine, dataset: Dataset, checkpoint: Checkpoint | None) -> RunState:
     """Puts the state that the run goes on from, or starts with, into the engine."""
     if checkpoint is not None:
         progress = resume(checkpoint, engine, dataset)
@@ -70,7 +72,7 @@ def _begin(config: RunConfig, engine: Engine, dataset: Dataset, checkpoint: Chec
         return progress
     if config.train.initial_weights is not None:
         start_from(config.train.initial_weights, engine, dataset.vocabulary)
-    return Progress(0, Cursor())
+    return RunState(0, Cursor())
 
 
 def _evaluation_batches(config: RunConfig) -> list[MicroBatch]:
@@ -92,17 +94,27 @@ def _check_lengths(dataset: Dataset, max_length: int) -> None:
         )
 
 
-def _claim_folder(config: RunConfig, checkpoint: Checkpoint | None) -> None:
-    """Writes the resolved config and the DeepSpeed settings. A run goes on only with the config it began with."""
+def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:
+    """A run goes on only with the config it began with, and not backwards."""
     folder = config.train.output
-    if checkpoint is not None:
-        before, now = _flatten(checkpoint.config), _flatten(config)
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key) and key not in MAY_CHANGE:
-                raise UserError(
-                    f"{folder}: this run began with {key} = {before.get(key)}, not {now.get(key)}; "
-                    "set it back, or choose another train.output"
-                )
+    before, now = _flatten(checkpoint.config), _flatten(config)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key not in MAY_CHANGE:
+            raise UserError(
+                f"{folder}: this run began with {key} = {before.get(key)}, not {now.get(key)}; "
+                "set it back, or choose another train.output"
+            )
+    step = checkpoint.manifest["step"]
+    if config.train.steps < step:
+        raise UserError(
+            f"{folder}: train.steps is {config.train.steps}, but this run has already made {step}; "
+            "raise it, or choose another train.output"
+        )
+
+
+def _claim_folder(config: RunConfig) -> None:
+    """Writes the resolved config and the DeepSpeed settings."""
+    folder = config.train.output
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / CONFIG_FILE) as path:
         save_config(config, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hzlm.config import load_config
 from hzlm.errors import UserError
-from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, STEP_FOLDER
+from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, STEP_FOLDER, step_of
 from hzlm.progress import format_seconds
 from hzlm.train.records import CONFIG_FILE, HISTORY_FILE, METRICS_FILE, identify_process, read_history, read_lines
 
@@ -19,6 +19,8 @@ TAIL_BYTES = 1 << 18
 """So much of the end of metrics.jsonl is read: hundreds of entries, and in no time also of a long run."""
 END_OF_TIME = 1e11
 """No record is younger, in seconds since the epoch."""
+END_OF_STEPS = 1 << 31
+"""No run has so many steps."""
 RECENT = 20
 """Entries of metrics.jsonl that the rate is taken from."""
 
@@ -151,7 +153,7 @@ def read_status(run: Path) -> Status:
         starts = _pair_starts(history)
         values = {name: float(value) for entry in entries for name, value in entry.items()}
         newest = [*history[-1:], *entries[-1:]]
-        step = max((int(line["step"]) for line in newest), default=0)
+        step = max((_step_at(line) for line in newest), default=0)
         last_sign = max((_time_of(line) for line in newest), default=None)
         state = _find_state(history)
         rate = _find_rate(entries, starts)
@@ -185,7 +187,7 @@ def _pair_starts(history: Sequence[Mapping[str, Any]]) -> list[Start]:
     for line in history:
         if line["event"] == "start":
             host, pid = str(line["host"]), int(line["pid"])
-            starts.append(Start(_time_of(line), int(line["step"]), host, pid, ended=None, reason=None))
+            starts.append(Start(_time_of(line), _step_at(line), host, pid, ended=None, reason=None))
         elif starts:
             starts[-1] = replace(starts[-1], ended=_time_of(line), reason=str(line["reason"]))
     return starts
@@ -203,18 +205,27 @@ def _find_state(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _find_rate(entries: Sequence[Mapping[str, Any]], starts: Sequence[Start]) -> float | None:
-    """Steps a second over the newest entries of the last start; None before its second one."""
+    """Steps a second over the newest entries of the last start; None before the second step of them."""
     since = starts[-1].time if starts else 0.0
     recent = [entry for entry in entries[-RECENT:] if _time_of(entry) >= since]
-    if len(recent) < 2 or _time_of(recent[-1]) <= _time_of(recent[0]):
+    if not recent:
         return None
-    return (int(recent[-1]["step"]) - int(recent[0]["step"])) / (_time_of(recent[-1]) - _time_of(recent[0]))
+    steps = _step_at(recent[-1]) - _step_at(recent[0])
+    seconds = _time_of(recent[-1]) - _time_of(recent[0])
+    return steps / seconds if steps > 0 and seconds > 0 else None
 
 
 def _time_of(line: Mapping[str, Any]) -> float:
     found = float(line["time"])
     if not 0 <= found < END_OF_TIME:
         raise ValueError(f"time {found}")
+    return found
+
+
+def _step_at(line: Mapping[str, Any]) -> int:
+    found = int(line["step"])
+    if not 0 <= found < END_OF_STEPS:
+        raise ValueError(f"step {found}")
     return found
 
 
@@ -226,7 +237,7 @@ def _look_at(checkpoints: Path, pointer: str) -> StoredCheckpoint | None:
             return None
         folder = checkpoints / name
         size = sum(file.stat().st_size for file in folder.iterdir())
-        return StoredCheckpoint(str(folder), int(name.partition("_")[2]), folder.stat().st_mtime, size)
+        return StoredCheckpoint(str(folder), step_of(folder), folder.stat().st_mtime, size)
     except FileNotFoundError:
         return None
 

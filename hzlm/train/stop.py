@@ -7,7 +7,7 @@ count.
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Self
@@ -15,6 +15,7 @@ from typing import Self
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Handler = Callable[[int, FrameType | None], None]
+Handlers = dict[signal.Signals, Handler | int]
 
 
 class Stopped(SystemExit):
@@ -44,9 +45,12 @@ class StopSignals:
     def __init__(self) -> None:
         self.caught: int | None = None
         """Number of the first signal; None as long as there was none."""
+        self._previous: Handlers = {}
 
     def __enter__(self) -> Self:
-        self._previous = _install(self._note)
+        # known before the first signal can come, which puts one of them back
+        self._previous = _replaceable()
+        _install(self._note, self._previous)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -65,7 +69,8 @@ def end_at_once() -> Iterator[None]:
     For a program whose state is safe on the disk at every moment. An exception would not do: what is being imported
     may catch it.
     """
-    previous = _install(_end)
+    previous = _replaceable()
+    _install(_end, previous)
     try:
         yield
     finally:
@@ -83,19 +88,23 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(exit_status(number))
 
 
-def _install(handler: Handler) -> dict[signal.Signals, Handler | int]:
-    """Sets a handler for every signal that is not ignored; returns the handlers before."""
-    previous: dict[signal.Signals, Handler | int] = {}
+def _replaceable() -> Handlers:
+    """The present handlers of the signals that are not ignored; none outside the main thread."""
+    found: Handlers = {}
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            before = signal.getsignal(number)
+            handler = signal.getsignal(number)
             # None: a handler that Python knows nothing of, and could not put back
-            if before is not None and before is not signal.SIG_IGN:
-                previous[number] = before
-                signal.signal(number, handler)
-    return previous
+            if handler is not None and handler is not signal.SIG_IGN:
+                found[number] = handler
+    return found
 
 
-def _restore(previous: dict[signal.Signals, Handler | int]) -> None:
+def _install(handler: Handler, numbers: Iterable[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, handler)
+
+
+def _restore(previous: Handlers) -> None:
     for number, handler in previous.items():
         signal.signal(number, handler)

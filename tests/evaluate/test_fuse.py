@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from damage import answer_of, damaged
 from hzlm.decode import companion, converter
 from hzlm.decode.companion import Companion
 from hzlm.decode.converter import Converter
@@ -38,8 +41,8 @@ def fused(
     build_ngram(data, vocabulary, 3, 16, data / "ngram.safetensors")
     for module in (converter, fuse_module):
         monkeypatch.setattr(module, "load_model", lambda path: (model, vocabulary))
-    monkeypatch.setattr(fuse_module, "step_of", lambda run: 7)
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints" / "step_00000007").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "latest").write_text("step_00000007\n", "utf-8")
     return tmp_path / "run", data
 
 
@@ -85,20 +88,35 @@ def test_a_companion_is_whole_or_not_there(
     assert Companion.load(run, vocabulary) is not None
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "no JSON"),
-        ("[]", "no fusion"),
-        ('{"format": "hzlm-fusion", "version": 1, "weight": -1}', "its weight is -1"),
-    ],
-)
-def test_a_damaged_fusion(fused: Fused, vocabulary: Vocabulary, content: str, message: str) -> None:
-    run, _ = fused
-    (run / "companion").mkdir()
-    (run / "companion" / "fusion.json").write_text(content, "utf-8")
-    with pytest.raises(UserError, match=message):
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_fusion_is_refused(fused: Fused, vocabulary: Vocabulary, data: st.DataObject) -> None:
+    run, dataset = fused
+    path, kept = run / "companion" / "fusion.json", run / "whole.json"
+    if not kept.exists():
+        fuse(run, dataset)
+        kept.write_bytes(path.read_bytes())
+    whole = kept.read_bytes()
+    path.write_bytes(data.draw(damaged(whole)))
+    found = answer_of(lambda: Companion.load(run, vocabulary), path)
+    if found is not None:  # white space alone may differ
+        assert found.weight == json.loads(whole)["weight"]
+
+
+def test_a_companion_of_another_ngram_is_refused(fused: Fused, vocabulary: Vocabulary) -> None:
+    run, data = fused
+    fuse(run, data)
+    ngram = run / "companion" / "ngram.safetensors"
+    ngram.write_bytes(ngram.read_bytes() + b"\0")
+    with pytest.raises(UserError, match=r"not made for the ngram\.safetensors beside it"):
         Companion.load(run, vocabulary)
+
+
+def test_only_a_run_folder_gets_a_companion(fused: Fused) -> None:
+    run, data = fused
+    for path in (run / "checkpoints" / "latest", run / "checkpoints" / "step_00000007"):
+        with pytest.raises(UserError, match="no run folder with checkpoints"):
+            fuse(path, data)
 
 
 def test_what_is_missing_is_named(fused: Fused) -> None:

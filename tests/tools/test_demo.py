@@ -123,8 +123,8 @@ def test_the_demo_is_as_good_as_it_says(tmp_path: Path) -> None:
     found = json.loads(lines[-1])
     assert found["char_accuracy"] > 0.82
     assert 0.3 < found["unigram_accuracy"] < found["char_accuracy"]
-    assert found["ngram_accuracy"] > 0.87
-    assert found["fused_accuracy"] > found["char_accuracy"]
+    assert found["ngram_accuracy"] > 0.92, "a character 3-gram by kenlm reached 91.9 % and 93.0 % on clauses like these"
+    assert found["fused_accuracy"] > found["ngram_accuracy"] - 0.002, "ahead by a hair: not behind by more than one"
     assert found["peak_memory_mb"] < 4096
     scores = {line.split()[0]: float(line.split()[3].rstrip("%")) for line in lines if " model " in line}
     assert scores["people_daily"] > 79

@@ -1,5 +1,6 @@
 """A disk that fills up: one line that says so, what is whole stays whole, and with room the run goes on bit for bit."""
 
+import errno
 import resource
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hzlm.model.pretrained import Checkpoint
+from hzlm.train.disk import full_disk_explained
 from hzlm.train.events import EventFile
 from runs import Runner, assert_equal_runs, fresh_environment
 
@@ -65,6 +67,16 @@ def test_events_that_do_not_fit_are_told_where_they_are_written(tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     events.close()
+
+
+def test_a_latest_that_names_nothing_does_not_hide_the_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "latest").write_text("step_00000009\n")
+    with (
+        pytest.raises(OSError, match="no space left on device; no checkpoint is saved yet"),
+        full_disk_explained(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_file_system_that_is_really_full(runner: Runner) -> None:

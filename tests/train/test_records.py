@@ -123,3 +123,10 @@ def test_a_process_is_known_from_any_other() -> None:
         assert first != identify_process(os.getpid())
         child.communicate(b"\n")
     assert identify_process(child.pid) is None
+
+
+def test_a_process_that_nobody_waited_for_does_not_run() -> None:
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+        assert identify_process(child.pid) is None

@@ -1,6 +1,8 @@
 """A whole run: what it writes, that it goes on where it was stopped, and what it refuses."""
 
 import json
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hzlm.errors import UserError
 from hzlm.model.pretrained import find_checkpoint
 from hzlm.train.records import TIMING, read_history, read_metrics
 from hzlm.train.run import train
+from hzlm.train.stop import Stopped
 
 Write = Callable[[Path, Sequence[str]], Path]
 SPEED = "train/tokens_per_second"
@@ -111,6 +114,22 @@ def test_another_config_is_refused_by_the_run_folder(make_config: Callable[..., 
         train(make_config("run", steps=2, seed=2))
 
 
+def test_other_rows_to_measure_on_are_refused(make_config: Callable[..., RunConfig]) -> None:
+    """The best checkpoint is found by comparing losses, which were then of different rows."""
+    train(make_config("run", steps=1))
+    with pytest.raises(UserError, match=r"this run began with train.evaluate_rows = 64, not 8"):
+        train(make_config("run", steps=2, evaluate_rows=8))
+
+
+def test_fewer_steps_than_were_made_are_refused(make_config: Callable[..., RunConfig]) -> None:
+    folder = train(make_config("run", steps=3))
+    with pytest.raises(
+        UserError, match=r"train.steps is 2, but this run has already made 3; raise it, or choose another train.output"
+    ):
+        train(make_config("run", steps=2))
+    assert load_config(folder / "config.yaml").train.steps == 3
+
+
 def test_a_run_does_not_go_on_with_other_data(
     make_config: Callable[..., RunConfig], write_dataset: Write, sentences: list[str]
 ) -> None:
@@ -119,6 +138,7 @@ def test_a_run_does_not_go_on_with_other_data(
     write_dataset(config.data.path, sentences[:30])
     with pytest.raises(UserError, match=r"not the data that .*step_00000001 was trained on; put that back, or choose"):
         train(make_config("run", steps=2))
+    assert load_config(config.train.output / "config.yaml") == config, "it is as it was"
 
 
 def test_a_sentence_longer_than_the_position_table_is_named(make_config: Callable[..., RunConfig]) -> None:
@@ -145,6 +165,31 @@ def test_the_caller_adds_texts_to_every_checkpoint(make_config: Callable[..., Ru
     assert [(event.step, event.tensor_proto.string_val[0].decode()) for event in texts] == [
         (int(name[-2:]), f"**{name}**") for name in names
     ]
+
+
+@pytest.mark.parametrize("error", [UserError("no such file; make it"), OSError("no such file; make it")])
+def test_a_caller_that_fails_does_not_end_the_training(make_config: Callable[..., RunConfig], error: Exception) -> None:
+    def fail(checkpoint: Path) -> dict[str, str]:
+        raise error
+
+    folder = train(make_config("run", steps=3), on_checkpoint=fail)
+    assert read_history(folder)[-1]["reason"] == "finished"
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    (event,) = events.Tensors("conversions/text_summary")
+    assert event.tensor_proto.string_val[0].decode() == "no such file; make it"
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_counts(make_config: Callable[..., RunConfig]) -> None:
+    def interrupt(checkpoint: Path) -> dict[str, str]:
+        if checkpoint.name == "step_00000004":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 4 of 4; .*step_00000004 is whole") as caught:
+        train(make_config("run", steps=4), on_checkpoint=interrupt)
+    assert caught.value.status == 143
+    assert read_history(make_config("run").train.output)[-1]["reason"] == "stopped by SIGTERM"
 
 
 def test_a_run_records_its_starts_and_how_it_measures(make_config: Callable[..., RunConfig]) -> None:

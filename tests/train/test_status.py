@@ -76,6 +76,23 @@ def test_a_running_run(run: Path) -> None:
     assert "time left  0:0" in text
 
 
+def test_a_running_run_that_makes_no_step_has_no_rate(run: Path) -> None:
+    now = time.time()
+    append(run / "history.jsonl", start())
+    append(run / "metrics.jsonl", *({"step": 10, "time": now - seconds, **LINE} for seconds in (5.0, 3.0)))
+    status = read_status(run)
+    assert (status.state, status.steps_per_second, status.seconds_left) == ("running", None, None)
+
+
+@pytest.mark.parametrize("step", [10**400, 1 << 31, -1])
+def test_a_step_that_no_run_has_is_damage(run: Path, step: int) -> None:
+    now = time.time()
+    append(run / "history.jsonl", start())
+    append(run / "metrics.jsonl", {"step": 10, "time": now - 5.0}, {"step": step, "time": now - 3.0})
+    with pytest.raises(UserError, match=r"a line of .* is damaged .*; delete it"):
+        read_status(run)
+
+
 def test_a_process_that_has_only_the_number_of_the_run_is_another(run: Path) -> None:
     own = identify_process(os.getpid())
     assert own is not None

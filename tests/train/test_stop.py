@@ -95,6 +95,24 @@ def test_handlers_are_put_back() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_a_signal_between_two_handlers_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C just after its handler is set, before the block is entered, puts the one before it back."""
+    before, install = signal.getsignal(signal.SIGINT), signal.signal
+    sent: list[int] = []
+
+    def install_and_send(number: int, handler: object) -> None:
+        install(number, handler)  # type: ignore[arg-type]
+        if number == signal.SIGINT and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(signal, "signal", install_and_send)
+    with StopSignals() as signals:
+        assert signals.caught == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_other_threads_and_ignored_signals_are_left_alone() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

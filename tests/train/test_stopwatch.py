@@ -108,6 +108,9 @@ def test_a_cpu_is_measured(dtype: torch.dtype) -> None:
         ("NVIDIA A100-SXM4-80GB", 312e12, 19.5e12),
         ("NVIDIA H100 80GB HBM3", 989e12, 67e12),
         ("NVIDIA H100 PCIe", 756e12, 51e12),
+        ("NVIDIA H100 NVL", 835e12, 60e12),
+        ("NVIDIA H200 NVL", 835e12, 60e12),
+        ("NVIDIA H200", 989e12, 67e12),
     ],
 )
 def test_a_known_gpu_is_looked_up(name: str, bf16: float, fp32: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +121,7 @@ def test_a_known_gpu_is_looked_up(name: str, bf16: float, fp32: float, monkeypat
     assert find_peak(device, torch.float32).flops_per_second == fp32
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "another")
     assert find_peak(device, torch.bfloat16).origin == "measured"
+
+
+def test_another_kind_of_device_is_measured_as_a_cpu() -> None:
+    assert "1024 x 512 x 512" in find_peak(torch.device("meta"), torch.float32).origin

@@ -76,7 +76,8 @@ class TwinLoop:
                 decoder_attention_mask=batch.mask, labels=batch.labels, use_cache=False,
             )  # fmt: skip
         output.loss.backward()
-        nn.utils.clip_grad_norm_(self._twin.parameters(), self._clipping)
+        if self._clipping > 0:
+            nn.utils.clip_grad_norm_(self._twin.parameters(), self._clipping)
         self._optimizer.step()
         self._optimizer.zero_grad()
         return time.perf_counter() - start

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hzlm.decode.converter import BATCH_SIZE, Converter
+from hzlm.decode.converter import BATCH_SIZE, Converter, Source
 from hzlm.errors import UserError
+from hzlm.evaluate.run import read_examples
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.progress import Progress
-from hzlm.tools.bench.table import format_table
+from hzlm.table import format_table
 from hzlm.tools.twin import copy_weights, make_twin
 from hzlm.vocabulary import Vocabulary
 
@@ -59,18 +60,17 @@ def bench_decode(
     """
     keep_freed_memory()
     converter = Converter(model, vocabulary)
-    texts = [line.split("\t")[0] for line in data.read_text("utf-8").splitlines()]
-    texts = [text for text in texts if len(text.split()) <= model.config.max_length]
-    singles = [text for text in texts if len(text.split()) == SYLLABLES][:CALLS]
-    if not singles or len(texts) < BATCH_SIZE:
-        raise UserError(f"{data}: {len(texts)} sentences, {len(singles)} of them of 12 syllables: give a longer file")
-    batch = texts[:sentences]
+    sources = [example.source for example in read_examples(data, converter)]
+    singles = [source for source in sources if len(source.ids) == SYLLABLES][:CALLS]
+    if not singles or len(sources) < BATCH_SIZE:
+        raise UserError(f"{data}: {len(sources)} sentences, {len(singles)} of them of 12 syllables: give a longer file")
+    batch = sources[:sentences]
     generators = {
-        f"Blenderbot, {str(dtype).removeprefix('torch.')}": _Generator(model, converter, dtype)
+        f"Blenderbot, {str(dtype).removeprefix('torch.')}": _Generator(model, dtype)
         for dtype in (torch.float32, torch.bfloat16)
     }
     all_threads = torch.get_num_threads()
-    cases = [Case("hzlm", beam, threads) for beam in BEAMS for threads in sorted({1, all_threads})]
+    cases = [Case("hzlm", beam, threads) for beam in BEAMS for threads in sorted({1, min(2, all_threads), all_threads})]
     cases += [Case(system, beam, all_threads) for system in generators for beam in BEAMS]
     latencies: dict[Case, list[float]] = {case: [] for case in cases}
     rates: dict[Case, list[float]] = {case: [] for case in cases}
@@ -79,7 +79,7 @@ def bench_decode(
             for case in cases:
                 torch.set_num_threads(case.threads)
                 convert = _converter_of(case, converter, generators)
-                seconds = [_seconds(convert, [text], CANDIDATES) for text in singles]
+                seconds = [_seconds(convert, [source], CANDIDATES) for source in singles]
                 rate = len(batch) / _seconds(convert, batch, 1)
                 if number > 0:  # the first turn warms up
                     latencies[case] += seconds
@@ -93,15 +93,14 @@ def bench_decode(
 class _Generator:
     """Hugging Face's beam search over the twin."""
 
-    def __init__(self, model: EncoderDecoder, converter: Converter, dtype: torch.dtype) -> None:
+    def __init__(self, model: EncoderDecoder, dtype: torch.dtype) -> None:
         self._twin = make_twin(model.config, len(model.tokens.weight)).eval()
         copy_weights(model, self._twin)
         self._twin.to(dtype)
-        self._converter = converter
 
-    def convert(self, texts: Sequence[str], beam: int) -> None:
+    def convert(self, sources: Sequence[Source], beam: int) -> None:
         """Batches of sentences of about the same length, as the Converter makes them; the length is given."""
-        rows = [torch.from_numpy(self._converter.read(text, "text").ids) for text in texts]
+        rows = [torch.from_numpy(source.ids) for source in sources]
         rows.sort(key=len)
         for start in range(0, len(rows), BATCH_SIZE):
             self._generate(torch.nn.utils.rnn.pad_sequence(rows[start : start + BATCH_SIZE], batch_first=True), beam)
@@ -115,19 +114,19 @@ class _Generator:
         )  # fmt: skip
 
 
-# (texts, candidates of each): converts them
-Convert = Callable[[Sequence[str], int], object]
+# (sources, candidates of each): converts them
+Convert = Callable[[Sequence[Source], int], object]
 
 
 def _converter_of(case: Case, converter: Converter, generators: dict[str, _Generator]) -> Convert:
     if case.system in generators:
-        return lambda texts, n_best: generators[case.system].convert(texts, case.beam)
-    return lambda texts, n_best: converter.candidates(texts, n_best if case.beam > 1 else 1, case.beam)
+        return lambda sources, n_best: generators[case.system].convert(sources, case.beam)
+    return lambda sources, n_best: converter.search(sources, n_best if case.beam > 1 else 1, case.beam)
 
 
-def _seconds(convert: Convert, texts: Sequence[str], n_best: int) -> float:
+def _seconds(convert: Convert, sources: Sequence[Source], n_best: int) -> float:
     start = time.perf_counter()
-    convert(texts, n_best)
+    convert(sources, n_best)
     return time.perf_counter() - start
 
 

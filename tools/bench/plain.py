@@ -1,7 +1,6 @@
 """Training as a plain PyTorch loop: what the engine's overhead is measured against."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,29 +38,27 @@ class PlainLoop:
         self._model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start)
         self._model.initialize(config.train.seed)
         self._masters = [nn.Parameter(parameter.detach().clone()) for parameter in self._model.parameters()]
-        self._optimizer = Lamb(split_by_decay(self._masters, config.optimizer.weight_decay))
+        plan = config.optimizer
+        self._optimizer = Lamb(split_by_decay(self._masters, plan.weight_decay), betas=plan.betas, eps=plan.eps)
         self._model.bfloat16()
 
-    def step(self, batches: Sequence[MicroBatch], learning_rate: float) -> Seconds:
-        """One optimizer step on the mean loss of the micro-batches."""
-        forward = backward = 0.0
-        for batch in batches:
-            start = time.perf_counter()
-            loss = self._loss(self._model(batch.inputs), batch.labels) / len(batches)
-            middle = time.perf_counter()
-            loss.backward()
-            forward += middle - start
-            backward += time.perf_counter() - middle
+    def step(self, batch: MicroBatch, learning_rate: float) -> Seconds:
+        """One optimizer step on one micro-batch."""
         start = time.perf_counter()
+        loss = self._loss(self._model(batch.inputs), batch.labels)
+        forward = time.perf_counter()
+        loss.backward()
+        backward = time.perf_counter()
         self._update(learning_rate)
-        return Seconds(forward, backward, time.perf_counter() - start)
+        return Seconds(forward - start, backward - forward, time.perf_counter() - backward)
 
     def _update(self, learning_rate: float) -> None:
         weights = list(self._model.parameters())
         for weight, master in zip(weights, self._masters, strict=True):
             assert weight.grad is not None
             master.grad, weight.grad = weight.grad.float(), None
-        nn.utils.clip_grad_norm_(self._masters, self._clipping)
+        if self._clipping > 0:
+            nn.utils.clip_grad_norm_(self._masters, self._clipping)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()

@@ -7,8 +7,8 @@ from hzlm.tools.prepare import prepare
 
 
 def prepare_once(folder: Path) -> Path:
-    """The demo's text as a dataset of whole sentences in this folder, prepared unless it is there already."""
+    """The demo's text as a dataset of clauses in this folder, as the demo trains on, prepared unless it is there."""
     if not folder.exists():
         print(f"preparing the demo's text in {folder}", flush=True)
-        prepare(fetch_demo_text(folder.parent / "text"), folder)
+        prepare(fetch_demo_text(folder.parent / "text"), folder, unit="clause", max_length=32)
     return folder

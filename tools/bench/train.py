@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+from deepspeed.accelerator import get_accelerator
 
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, StepBatch
@@ -16,9 +17,9 @@ from hzlm.errors import UserError
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.flops import Work, count_flops
 from hzlm.progress import Progress
+from hzlm.table import format_table
 from hzlm.tools.bench.buckets import PaddedBatch, TwinLoop, pad_in_buckets
 from hzlm.tools.bench.plain import PlainLoop, Seconds
-from hzlm.tools.bench.table import format_table
 from hzlm.tools.twin import make_twin
 from hzlm.train.engine import Engine
 from hzlm.train.peak import measure_gemm
@@ -56,7 +57,7 @@ def bench_train(config: RunConfig, rounds: int = 6, steps: int = 4) -> None:
     """Measures in turns and prints a table, and one JSON object as the last line.
 
     `vs_hf`: positions a second over those of Blenderbot of the same size in bf16 autocast with fused AdamW on the same
-    sentences, padded in length buckets (its batches are made beforehand, ours are counted). `gemm_share`: operations
+    text, padded in length buckets (its batches are made beforehand, ours are counted). `gemm_share`: operations
     of the model (`hzlm.model.flops`) a second over the rate of a bf16 matrix product measured in the same turns.
     `engine_overhead`: what a step of the engine takes longer than a plain loop of the same model, as a share of it.
     `tokens_per_s`: positions with a character, a second. All are medians over the turns.
@@ -67,16 +68,16 @@ def bench_train(config: RunConfig, rounds: int = 6, steps: int = 4) -> None:
         steps: of each system in a turn.
 
     Raises:
-        UserError: the config asks for what is not compared here: another precision or view, or `model.aligned`.
+        UserError: the config asks for what is not compared here, or the machine has a GPU that DeepSpeed would take.
     """
     _check(config)
     keep_freed_memory()
     dataset = Dataset.open(config.data.path, "train")
     plan = config.train
-    rows = max(POOL_STEPS, (rounds + 1) * steps) * plan.accumulation * plan.micro_batch_rows
+    rows = max(POOL_STEPS, (rounds + 1) * steps) * plan.micro_batch_rows
     padded = pad_in_buckets(dataset, _samples(dataset, config, rows), plan.micro_batch_rows * config.data.row_length)
     contestants = _Contestants(config, dataset)
-    reader = BatchReader(dataset, config.data, plan.seed).steps(Cursor(), plan.micro_batch_rows, plan.accumulation)
+    reader = BatchReader(dataset, config.data, plan.seed).steps(Cursor(), plan.micro_batch_rows, 1)
     found = []
     work = Work()
     with Progress(rounds + 1, "benchmark", "rounds") as bar:
@@ -116,7 +117,7 @@ class _Contestants:
             start = time.perf_counter()
             self._engine.train_step(our.micro_batches, self._step, LEARNING_RATE)
             engine.append(time.perf_counter() - start)
-        plain = [self._plain.step(our.micro_batches, LEARNING_RATE) for our in ours]
+        plain = [self._plain.step(our.micro_batches[0], LEARNING_RATE) for our in ours]
         twins = [[their.real_positions / loop.step(their) for their in theirs] for loop in self._twins]
         parts = [(part.forward, part.backward, part.optimizer) for part in plain]
         real = sum(part.real_positions for batch in ours for part in batch.micro_batches) / len(ours)
@@ -128,10 +129,12 @@ class _Contestants:
 def _check(config: RunConfig) -> None:
     if config.train.precision != "bf16":
         raise UserError(f"train.precision is {config.train.precision}, but what is compared is bf16; set it")
-    if config.data.views.keys() != {"pinyin"} or config.model.aligned:
-        raise UserError(
-            "the benchmark compares the pinyin view without model.aligned, which Blenderbot lacks; set them"
-        )
+    if config.data.views.keys() != {"pinyin"}:
+        raise UserError(f"data.views are {', '.join(config.data.views)}, but what is compared is pinyin; set it")
+    if config.train.accumulation > 1:
+        raise UserError(f"train.accumulation is {config.train.accumulation}, but what is compared is 1; set it")
+    if get_accelerator().device_name() != "cpu":
+        raise UserError("this benchmark is of CPUs, and DeepSpeed finds a GPU here; hide it: DS_ACCELERATOR=cpu")
 
 
 def _samples(dataset: Dataset, config: RunConfig, rows: int) -> list[int]:
@@ -161,8 +164,8 @@ def _describe(found: Sequence[Round], flops: float, config: RunConfig, real: flo
         ("hzlm, operations of the model", *of([turn.rate * flops for turn in found], "GFLOP/s", 1e-9)),
         ("matrix product, bf16", *of([turn.gemm for turn in found], "GFLOP/s", 1e-9)),
     ]
-    rows_a_step = config.train.micro_batch_rows * config.train.accumulation
-    shape = f"{rows_a_step} rows of {config.data.row_length} a step, {torch.get_num_threads()} threads, "
+    rows_a_step = f"{config.train.micro_batch_rows} rows of {config.data.row_length} a step"
+    shape = f"{rows_a_step}, {torch.get_num_threads()} threads, "
     padding = f"{real:.1%} of the twin's positions hold a character, {flops / 1e6:.1f} MFLOP a position"
     return format_table(("", "median", "range", "unit"), rows) + f"\n{shape}{len(found)} turns; {padding}"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hzlm.decode.ngram import END_ID
+from hzlm.stored_files import replacing
 from hzlm.tools.ngram.estimate import Estimate
 from hzlm.vocabulary import Vocabulary
 
@@ -21,8 +22,7 @@ def write_arpa(estimate: Estimate, vocabulary: Vocabulary, path: Path) -> None:
     for word in range(vocabulary.target_start, vocabulary.size):
         names[word] = vocabulary.decode([word]).replace(" ", "\u2581")
     probability, backoff = estimate.log_probability / np.log(10), estimate.log_backoff / np.log(10)
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("\\data\\\n")
         file.writelines(f"ngram {n}={ngrams.bounds[n] - ngrams.bounds[n - 1]}\n" for n in range(1, ngrams.order + 1))
         for order in range(1, ngrams.order + 1):
@@ -34,7 +34,6 @@ def write_arpa(estimate: Estimate, vocabulary: Vocabulary, path: Path) -> None:
                     line = f"{log_p:.7g}\t{' '.join(map(names.__getitem__, spelt))}"
                     file.write(f"{line}\n" if order == ngrams.order else f"{line}\t{weight:.7g}\n")
         file.write("\n\\end\\\n")
-    temporary.rename(path)
 
 
 def _words_of(estimate: Estimate, part: slice, order: int) -> list[list[int]]:

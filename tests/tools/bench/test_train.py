@@ -32,7 +32,7 @@ def config(
             },
             "schedule": {"scale": 1.0, "warmup_steps": 1},
             "train": {
-                "output": tmp_path / "run", "steps": 1, "micro_batch_rows": 4, "accumulation": 2, "precision": "bf16"
+                "output": tmp_path / "run", "steps": 1, "micro_batch_rows": 8, "precision": "bf16"
             },
         },
         strict=False,
@@ -43,11 +43,11 @@ def test_the_plain_loop_trains_as_the_engine_does(config: RunConfig) -> None:
     dataset = Dataset.open(config.data.path, "train")
     engine, plain = Engine(config, dataset.vocabulary), PlainLoop(config, dataset.vocabulary)
     before = [master.detach().clone() for master in plain._masters]
-    steps = BatchReader(dataset, config.data, 1).steps(Cursor(), 4, 2)
+    steps = BatchReader(dataset, config.data, 1).steps(Cursor(), 8, 1)
     for step in range(1, 4):
         batch = next(steps)
         engine.train_step(batch.micro_batches, step, 1e-2)
-        plain.step(batch.micro_batches, 1e-2)
+        plain.step(batch.micro_batches[0], 1e-2)
     ours = {name: state.masters for name, state in engine.parameters.items()}
     for (name, _), start, master in zip(plain._model.named_parameters(), before, plain._masters, strict=True):
         if name.endswith("key.bias"):
@@ -73,8 +73,9 @@ def test_the_last_line_holds_the_figures(config: RunConfig, capsys: pytest.Captu
     ("change", "message"),
     [
         ({"train": {"precision": "fp32"}}, "train.precision is fp32, but what is compared is bf16"),
-        ({"data": {"views": {"toned": 1.0}}}, "the benchmark compares the pinyin view"),
-        ({"model": {"aligned": True}}, "without model.aligned"),
+        ({"data": {"views": {"toned": 1.0}}}, "data.views are toned, but what is compared is pinyin"),
+        ({"train": {"accumulation": 2}}, "train.accumulation is 2, but what is compared is 1"),
+        ({"model": {"aligned": True}}, "model.aligned is on, which Hugging Face's Blenderbot does not have"),
     ],
 )
 def test_what_is_not_compared_is_refused(config: RunConfig, change: dict[str, dict[str, object]], message: str) -> None:
