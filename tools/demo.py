@@ -1,4 +1,4 @@
-"""`hzlm demo`: the whole line on two cores, from real text to a converter, in about a quarter of an hour."""
+"""`hzlm demo`: the whole line on two cores, from real text to a converter, in fifteen to twenty minutes."""
 
 import json
 import resource
