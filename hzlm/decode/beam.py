@@ -111,7 +111,7 @@ def beam_search(
     batch, longest = source.shape
     kept = max(beam, n_best or beam)
     surplus = torch.arange(kept, device=source.device) >= beam
-    closing = torch.arange(longest, device=source.device) < table.last_open(source)[:, None]
+    unfinished = torch.arange(longest, device=source.device) < table.last_open(source)[:, None]
     scorer.start(source, lengths, kept)
     scores = torch.full((batch, kept), -torch.inf, device=source.device)
     scores[:, 0] = 0.0
@@ -122,7 +122,7 @@ def beam_search(
         likelihood = scorer.score(position, tokens, choices).masked_fill_(choices.missing[:, None], -torch.inf)
         scores, picked = likelihood.add_(scores[:, :, None]).flatten(1).topk(kept, dim=1)
         if kept > beam:
-            scores.masked_fill_(closing[:, position, None] & surplus, -torch.inf)
+            scores.masked_fill_(unfinished[:, position, None] & surplus, -torch.inf)
         parents = picked // likelihood.shape[2]
         tokens = choices.ids.gather(1, picked - parents * likelihood.shape[2])
         steps.append((parents, tokens))
