@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from hzlm import __version__
-from hzlm.commands import bench, convert, demo, evaluate, fuse, prepare, status, train
+from hzlm.commands import bench, convert, data, demo, evaluate, fuse, prepare, status, train
 from hzlm.errors import UserError
 from hzlm.train.stop import Stopped
 
 COMMANDS: dict[str, ModuleType] = {
     "prepare": prepare,
+    "data": data,
     "train": train,
     "status": status,
     "fuse": fuse,
@@ -24,8 +25,11 @@ COMMANDS: dict[str, ModuleType] = {
 
 EXTRAS = {
     **dict.fromkeys(("deepspeed", "psutil", "tensorboard", "jiwer", "sacrebleu", "matplotlib"), "train"),
-    "transformers": "bench",
-    **dict.fromkeys(("jieba", "pypinyin", "opencc", "zstandard"), "data"),
+    **dict.fromkeys(("megatron", "transformers"), "bench"),
+    **dict.fromkeys(("ahocorasick", "charset_normalizer", "fastwarc", "opencc", "pyarrow", "pypinyin"), "data"),
+    **dict.fromkeys(
+        ("lxml_html_clean", "pypinyin_dict", "rjieba", "sentencepiece", "submitit", "trafilatura", "zstandard"), "data"
+    ),
 }
 """Modules that only some commands need -> the extra that installs them."""
 

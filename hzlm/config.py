@@ -5,41 +5,36 @@ of configs/models/SIZE.yaml. The saved config spells every field out and names n
 when the sizes change. Relative paths start from the working directory.
 """
 
-import difflib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hzlm.errors import UserError
-from hzlm.stored_yaml import format_yaml, parse_yaml
+from hzlm.settings import (
+    Count,
+    Positive,
+    Rate,
+    Section,
+    Size,
+    Weight,
+    explain_unknown,
+    parse_override,
+    read_values,
+    replace_value,
+    validate,
+)
+from hzlm.stored_yaml import parse_yaml
 
 VIEWS = ("masked", "pinyin", "toned")
-
-# parts of the longest name that an override may have, such as data.views.pinyin
-DEEPEST = 3
-
-Count = Annotated[int, Field(gt=0, lt=1 << 31)]
-# No model or batch comes near the bound; what is beyond it is a slip, and would take all memory of the machine.
-Size = Annotated[int, Field(gt=0, le=1 << 16)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A part of the config: immutable, strict about types, without unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class ModelConfig(Section):
     """The shape of the encoder-decoder."""
+
+    shorthands: ClassVar[tuple[str, ...]] = ("size",)
 
     hidden_size: Size
     """Width of embeddings and layers."""
@@ -61,11 +56,22 @@ class ModelConfig(Section):
     """Whether the encoder's output at position t is added to the decoder's input at t."""
 
 
+def _weigh(path: Any) -> Any:
+    """A folder -> the mapping of it to weight 1; a mapping goes on as it is."""
+    if isinstance(path, str | Path):
+        return {path: 1.0}
+    if not isinstance(path, dict):
+        raise ValueError(f"data.path = {path!r}: must be a folder, or a mapping of folders to weights")
+    return path
+
+
 class DataConfig(Section):
     """Which data a run reads, and how."""
 
-    path: Path
-    """Dataset folder written by `hzlm prepare`."""
+    path: Annotated[dict[Path, Positive], BeforeValidator(_weigh), Field(min_length=1)]
+    """Dataset folders written by `hzlm prepare`, each with its weight; a folder alone has weight 1."""
+    temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Of the positions read, each dataset has a share proportional to weight * positions^(1 / temperature)."""
     row_length: Size = 128
     """Positions of a packed row."""
     views: dict[str, Positive] = Field(min_length=1)
@@ -158,7 +164,7 @@ class RunConfig(Section):
             )
         for view in data.views:
             if view not in VIEWS:
-                raise ValueError(f"data.views.{view}: {_unknown('view', view, VIEWS)}")
+                raise ValueError(f"data.views.{view}: {explain_unknown('view', view, VIEWS)}")
         if loss.encoder_weight == loss.decoder_weight == 0:
             raise ValueError("loss.encoder_weight and loss.decoder_weight are both 0; make one of them positive")
         return self
@@ -171,36 +177,20 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: the file is missing or no YAML, a key is unknown or missing, a value has the wrong type,
             or two values do not go together.
     """
-    values = _read_yaml(path)
+    values = read_values(path, RunConfig)
     if isinstance(values.get("model"), dict):
         values["model"] = {**_size(values["model"].pop("size", None), str(path)), **values["model"]}
     origins: dict[str, str] = {}
     # A size first, so that it does not undo the model fields given beside it.
     for override in sorted(overrides, key=lambda text: not text.startswith("model.size=")):
-        dotted, value = _parse_override(override)
+        dotted, value = parse_override(override)
         origins[dotted] = f"override {override}"
-        _replace(values, dotted, value, origins[dotted])
-    try:
-        return RunConfig.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise UserError(_explain(error, str(path), origins)) from None
-
-
-def save_config(config: RunConfig, path: Path) -> None:
-    """Write every field as YAML; `load_config` reads an equal config back."""
-    path.write_text(format_yaml(config.model_dump(mode="json")), "utf-8")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = parse_yaml(path.read_text("utf-8"), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the YAML file of a run") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected the sections {', '.join(RunConfig.model_fields)}")
-    return values
+        if dotted == "model.size":
+            for key, of_size in _size(value, origins[dotted]).items():
+                replace_value(values, f"model.{key}", of_size, origins[dotted])
+        else:
+            replace_value(values, dotted, value, origins[dotted])
+    return validate(RunConfig, values, str(path), origins)
 
 
 def _size(name: Any, where: str) -> dict[str, Any]:
@@ -210,67 +200,6 @@ def _size(name: Any, where: str) -> dict[str, Any]:
     folder = resources.files("hzlm.configs") / "models"
     known = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
     if name not in known:
-        raise UserError(f"{where}: model.size = {name!r}: {_unknown('size', str(name), known)}")
+        raise UserError(f"{where}: model.size = {name!r}: {explain_unknown('size', str(name), known)}")
     fields: dict[str, Any] = parse_yaml((folder / f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
     return fields
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    dotted, separator, value = text.partition("=")
-    parts = dotted.split(".")
-    if not separator or not all(parts) or len(parts) > DEEPEST:
-        raise UserError(f"override {text}: expected section.key=value, for example train.steps=1000")
-    try:
-        dotted.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError(f"override {text}: no UTF-8 text; convert it to UTF-8 first") from None
-    return dotted, parse_yaml(value, f"override {text}")
-
-
-def _replace(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
-    *parents, key = dotted.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"{where}: {parent} is no section")
-    values.update(_size(value, where) if dotted == "model.size" else {key: value})
-
-
-def _explain(error: ValidationError, path: str, origins: dict[str, str]) -> str:
-    """One line for the first mistake. An unknown key goes first: it is often the reason why another is missing."""
-    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    dotted = ".".join(str(part) for part in first["loc"])
-    match first["type"]:
-        case "json_invalid":
-            return f"{path}: values are nested too deeply; a config is sections of fields"
-        case "missing":
-            return f"{path}: {dotted} is missing; add it"
-        case "value_error":
-            text = str(first["ctx"]["error"])
-            where = next((origin for key, origin in origins.items() if key in text), path)
-            return f"{where}: {text}"
-    # The mistake may lie inside what an override sets, or around it (an unknown section).
-    where = path
-    for key, origin in origins.items():
-        if f"{dotted}.".startswith(f"{key}.") or f"{key}.".startswith(f"{dotted}."):
-            where = origin
-    if first["type"] == "extra_forbidden":
-        return f"{where}: {dotted}: {_unknown('key', str(first['loc'][-1]), _keys(first['loc'][:-1]))}"
-    expected = first["msg"].replace("Input should be", "must be").replace("an object", "a mapping")
-    return f"{where}: {dotted} = {json.dumps(first['input'], ensure_ascii=False)}: {expected}"
-
-
-def _keys(section: Iterable[int | str]) -> list[str]:
-    """The keys that a section knows; the empty path is the whole file."""
-    fields = RunConfig.model_fields
-    for name in section:
-        annotation = fields[str(name)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            return []
-        fields = annotation.model_fields
-    return [*fields, "size"] if fields is ModelConfig.model_fields else list(fields)
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"unknown {kind}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")

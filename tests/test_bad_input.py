@@ -18,7 +18,9 @@ from hzlm.decode import converter
 from hzlm.evaluate.run import evaluate
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.tools.prepare import prepare
+from hzlm.tools.stages.config import load_prepare_config
 from hzlm.vocabulary import Vocabulary
+from inline import InlineEngine
 
 Write = Callable[[Path, Sequence[str]], Path]
 RUN = """\
@@ -42,7 +44,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str
     assert cli.main([str(argument) for argument in arguments]) == 2
     error = capsys.readouterr().err
     *progress, last = error.splitlines()
-    assert all(" elapsed" in line for line in progress), error
+    assert all(" elapsed" in line or line.startswith("training ") for line in progress), error
     assert last.startswith("hzlm: error: ")
     return last.removeprefix("hzlm: error: ")
 
@@ -52,13 +54,15 @@ def test_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(capsys, "prepare", tmp_path / "no.txt", "--output", output).endswith(
         "no.txt: no such file or folder"
     )
-    (tmp_path / "empty.txt").write_bytes(b"")
-    assert "empty.txt: this file holds no text" in complaint(
-        capsys, "prepare", tmp_path / "empty.txt", "--output", output
-    )
-    (tmp_path / "gbk.txt").write_bytes("好\n".encode() + "中文".encode("gbk"))
-    found = complaint(capsys, "prepare", tmp_path / "gbk.txt", "--output", output)
-    assert re.search(r"gbk\.txt, line 2: byte 4 \(0xd6\) is no UTF-8 text; convert the file to UTF-8$", found)
+    for name, content, cause in (
+        ("empty.txt", b"", "empty.txt"),
+        ("latin.txt", b"no hanzi here", "13 characters: too few hanzi"),
+        ("noise.txt", bytes(range(128, 256)) * 50, "noise.txt"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        found = complaint(capsys, "prepare", tmp_path / name, "--output", output, "--workers", 1)
+        assert found.startswith("no sentence is left for training; add text (")
+        assert cause in found
     assert not output.exists()
 
 
@@ -167,7 +171,7 @@ def test_every_message_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     "arguments",
     [
         ["prepare", "{}", "--output", "{}/out"],
-        ["prepare", "{}/a.txt", "--output", "{}/out", "--vocabulary", "{}"],
+        ["prepare", "{}/a.txt", "--output", "{}/out", "--set", "vocabulary.path={}"],
         ["train", "{}"],
         ["evaluate", "model", "{}"],
         ["convert", "{}", "wo"],
@@ -186,11 +190,12 @@ def test_names_of_files_that_are_no_text_or_hold_tabs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_config: ModelConfig
 ) -> None:
     """They come back in the report, and as a column of test.tsv that `hzlm evaluate` can read."""
-    places = [f"{street}路{number}号" for street in "东南西北" for number in range(100)]
+    numbers = "零一二三四五六七八九"
+    places = [f"{street}路{tens}十{ones}号" for street in "东南西北" for tens in numbers for ones in numbers]
     names = [tmp_path / "a\tb\nc.txt", tmp_path / "\udcff.txt"]
     for number, path in enumerate(names):
         path.write_text("\n".join(f"我在{place}等你。" for place in places[number::2]), "utf-8")
-    prepare(names, tmp_path / "out")
+    prepare(names, tmp_path / "out", load_prepare_config(None, ["input.document=line"]), InlineEngine())
     report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     assert list(report["files"]) == [str(path) for path in names]
     vocabulary = Vocabulary.load(tmp_path / "out" / "vocabulary.json")

@@ -70,8 +70,8 @@ def test_the_installed_command_is_quick_since_it_imports_little() -> None:
         ["convert", "model", "wo", "--n-best", "0"],
         ["convert", "model", "wo", "--beam", "many"],
         ["prepare", "a.txt"],
-        ["prepare", "a.txt", "--output", "b", "--coverage", "1.1"],
-        ["prepare", "a.txt", "--output", "b", "--unit", "page"],
+        ["prepare", "a.txt", "--output", "b", "--workers", "0"],
+        ["prepare", "a.txt", "--output", "b", "--on", "moon"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,9 +165,9 @@ def test_a_missing_file(arguments: list[str], message: str, tmp_path: Path, caps
         (UserError("a.txt: empty; give text"), 2, "hzlm: error: a.txt: empty; give text\n"),
         (KeyboardInterrupt(), 130, "hzlm: error: interrupted\n"),
         (
-            ModuleNotFoundError("No module named 'jieba'", name="jieba"),
+            ModuleNotFoundError("No module named 'pypinyin'", name="pypinyin"),
             1,
-            'hzlm: error: jieba is not installed, which this command needs; run: pip install "hzlm[data]"\n',
+            'hzlm: error: pypinyin is not installed, which this command needs; run: pip install "hzlm[data]"\n',
         ),
         (
             ModuleNotFoundError("No module named 'deepspeed.ops'", name="deepspeed.ops"),

@@ -21,11 +21,11 @@ from hzlm.config import (
     ScheduleConfig,
     TrainConfig,
     load_config,
-    save_config,
 )
 from hzlm.data import views
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.settings import save_settings
 
 RUN = """
 model: {size: tiny}
@@ -67,6 +67,29 @@ def test_overrides(file: Path) -> None:
     assert config.train.initial_weights == Path("runs/a")
 
 
+def test_a_folder_alone_has_weight_one(file: Path) -> None:
+    assert load_config(file).data.path == {Path("runs/data"): 1.0}
+    blend = load_config(file, ["data.path={runs/a: 2, runs/b: 0.5}", "data.temperature=2"]).data
+    assert blend.path == {Path("runs/a"): 2.0, Path("runs/b"): 0.5}
+    assert blend.temperature == 2.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.path=3", "data.path = 3: must be a folder, or a mapping of folders to weights"),
+        ("data.path={}", "data.path = {}: Value should have at least 1 item"),
+        ("data.path={runs/a: 0}", "data.path.runs/a = 0: must be greater than 0"),
+        ("data.path={runs/a: much}", 'data.path.runs/a = "much": must be a valid number'),
+        ("data.temperature=0.5", "data.temperature = 0.5: must be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_blend_is_named(file: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(file, [override])
+    assert str(caught.value).startswith(f"override {override}: {message}")
+
+
 def test_a_size_given_as_override_yields_to_fields_given_beside_it(file: Path) -> None:
     model = load_config(file, ["model.heads=8", "model.size=small"]).model
     assert (model.hidden_size, model.heads) == (256, 8)
@@ -89,7 +112,8 @@ CONFIGS = st.builds(
     ),
     data=st.builds(
         DataConfig,
-        path=PATHS.map(Path),
+        path=PATHS.map(Path) | st.dictionaries(PATHS.map(Path), st.floats(1e-9, 1e9), min_size=1, max_size=3),
+        temperature=st.floats(1, 1e9),
         views=st.dictionaries(st.sampled_from(VIEWS), st.floats(1e-9, 1e9), min_size=1),
         mask_rate=st.floats(1e-12, 0.99),
     ),
@@ -111,11 +135,12 @@ CONFIGS = st.builds(
 @given(CONFIGS)
 def test_a_saved_config_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, config: RunConfig) -> None:
     path = tmp_path_factory.getbasetemp() / "saved.yaml"
-    save_config(config, path)
+    save_settings(config, path)
     assert load_config(path) == config
     # What other readers of YAML see is the same, but for floats without a dot, which YAML 1.1 takes for texts.
     seen = yaml.safe_load(path.read_text("utf-8"))
-    assert (seen["data"]["path"], seen["train"]["output"]) == (str(config.data.path), str(config.train.output))
+    folders = [str(folder) for folder in config.data.path]
+    assert (list(seen["data"]["path"]), seen["train"]["output"]) == (folders, str(config.train.output))
 
 
 @given(damaged(RUN.encode()))

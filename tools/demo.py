@@ -12,9 +12,8 @@ from hzlm.evaluate.fuse import fuse
 from hzlm.evaluate.report import Evaluation
 from hzlm.evaluate.run import evaluate, read_examples
 from hzlm.evaluate.samples import pinyin_of, show_conversions
-from hzlm.tools.demo_text import fetch_demo_text
+from hzlm.tools.demo_data import prepare_demo
 from hzlm.tools.plot import plot_runs
-from hzlm.tools.prepare import prepare
 from hzlm.train.run import train
 from hzlm.train.stop import end_at_once
 
@@ -40,14 +39,12 @@ def run_demo(output: Path) -> None:
         output: folder of everything the demo writes.
     """
     start = time.monotonic()
-    _say("text: the People's Daily of January 1998 and shopping reviews")
-    texts = fetch_demo_text(output / "text")
     data = output / "data"
     if data.exists():
         _say(f"data: {data} is there already and is kept")
     else:
-        _say("data: cleaning, clauses, words, readings, vocabulary")
-        print(prepare(texts, data, unit="clause", max_length=32, ngram_order=4, ngram_size=64))
+        _say("data: the People's Daily of January 1998 and shopping reviews, as clauses with words and readings")
+        print(prepare_demo(output / "text", data))
     runs = [(title, _train(name, output)) for name, title in PHASES]
     model = runs[-1][1]
     _say("fusion: the weight of the n-gram model beside the trained one, tuned on dev clauses")

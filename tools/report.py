@@ -1,87 +1,165 @@
 """What became of a text on its way into a dataset."""
 
+import heapq
 import json
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from hzlm.data.dataset import SPLITS
-from hzlm.tools.ngram.build import NgramSummary
+from hzlm.stored_files import replacing
+from hzlm.table import format_table
+from hzlm.tools.readers.troubles import Troubles
+from hzlm.tools.stages.annotate import SAMPLES
+from hzlm.tools.stages.run import STAGES
+from hzlm.tools.stages.tally import Amount, Tally
+from hzlm.tools.stages.work import Work
 
-SHOWN_UNKNOWN = 20
-"""How many of the unknown characters a report names."""
-
-
-@dataclass
-class Tally:
-    """How many sentences, and how many characters in them."""
-
-    sentences: int = 0
-    characters: int = 0
-
-    def count(self, characters: int) -> None:
-        """Counts one sentence more."""
-        self.sentences += 1
-        self.characters += characters
-
-    def __str__(self) -> str:
-        return f"{self.sentences:12,} sentences {self.characters:14,} characters"
+_SAMPLE = ("sentence", "place", "reading", "second")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
-    """Where the characters of the input went: `removed` is what is neither in `dropped` nor in `kept`."""
+    """The account of a preparation. In every stage, characters read are those kept, dropped and removed together."""
 
-    files: dict[str, int] = field(default_factory=dict)
+    seconds: float
+    """How long this call took; stages that were done before it are not in it."""
+    files: dict[str, int]
     """Characters read, by file."""
-    removed: int = 0
-    """Characters in no sentence: blanks, line ends, control characters; punctuation too where clauses are cut."""
-    dropped: dict[str, Tally] = field(default_factory=dict)
-    """Sentences left out, by cause."""
-    kept: dict[str, Tally] = field(default_factory=lambda: {split: Tally() for split in SPLITS})
+    troubles: Troubles
+    """What was wrong with the inputs, by cause."""
+    stages: dict[str, Tally]
+    """What each stage did, all its tasks together; its seconds are those of all processes."""
+    kept: dict[str, Amount]
     """Sentences written, by split."""
-    not_in_tsv: int = 0
+    not_in_tsv: int
     """Held-out sentences that pinyin notation cannot express, since they hold blanks: in the streams, in no .tsv."""
-    vocabulary_size: int = 0
-    """Characters that can be targets."""
-    coverage: float = 0.0
-    """Share of the training split's characters that are in the vocabulary."""
-    unknown: dict[str, int] = field(default_factory=dict)
-    """The characters most frequent in the training split among those that are not, with their counts."""
-    ngram: NgramSummary | None = None
-    """The n-gram model of the training split, where one was asked for."""
-    seconds: float = 0.0
-    """How long it took."""
+    vocabulary: dict[str, Any]
+    """`size`: characters that can be targets; `coverage`: share of the training split's characters that are among them;
+    `unknown`: the most frequent of those that are not, with their counts."""
+    second_readings: int
+    """Characters for which the annotation has a second opinion."""
+    samples: list[dict[str, Any]]
+    """Some of these: sentence, place, reading, second reading."""
+    ngram: dict[str, Any] | None
+    """The n-gram model of the training split (`NgramSummary`), where one was asked for."""
+
+    @classmethod
+    def of_work(cls, work: Work, troubles: Troubles, seconds: float) -> Self:
+        """Gathers what the tasks of all stages reported.
+
+        Args:
+            work: all its stages are done.
+            troubles: what was wrong when the files were looked for.
+            seconds: how long the call took.
+        """
+        made: dict[str, list[dict[str, Any]]] = {}
+        stages: dict[str, Tally] = {}
+        for name, stage in STAGES.items():
+            total = stages[name] = Tally()
+            for task in range(stage.count_tasks(work)):
+                tally = work.tally(name, task)
+                total.add(tally)
+                made.setdefault(name, []).append(tally.made)
+        troubles.merge(stages["read"].troubles)
+        samples = heapq.nsmallest(SAMPLES, (tuple(sample) for part in made["annotate"] for sample in part["samples"]))
+        return cls(
+            seconds=seconds,
+            files=_add_up(part["files"] for part in made["read"]),
+            troubles=troubles,
+            stages=stages,
+            kept={split: work.tally("index", task).kept for task, split in enumerate(SPLITS)},
+            not_in_tsv=sum(part["not_in_tsv"] for part in made["encode"]),
+            vocabulary=made["vocabulary"][0],
+            second_readings=sum(part["second_readings"] for part in made["annotate"]),
+            samples=[
+                dict(zip(("sentence", "place", "reading", "second"), sample[1:], strict=True)) for sample in samples
+            ],
+            ngram=made["ngram"][0] if "ngram" in made else None,
+        )
 
     @property
     def characters(self) -> int:
         """Characters read."""
-        return sum(self.files.values())
+        return self.stages["read"].read.characters
 
-    def drop(self, cause: str, characters: int) -> None:
-        """Counts a sentence that is left out."""
-        self.dropped.setdefault(cause, Tally()).count(characters)
+    @property
+    def peak_memory_mb(self) -> int:
+        """Largest memory of one process of the stages, in MiB."""
+        return max(tally.peak_memory_mb for tally in self.stages.values())
 
     def save(self, path: Path) -> None:
         """Writes the report as JSON."""
-        content = {"characters": self.characters, **asdict(self)}
+        content = {
+            "characters": self.characters,
+            "seconds": round(self.seconds, 1),
+            "files": self.files,
+            "troubles": self.troubles.to_json(),
+            "stages": {name: _stage_json(tally) for name, tally in self.stages.items()},
+            "kept": {split: asdict(amount) for split, amount in self.kept.items()},
+            "not_in_tsv": self.not_in_tsv,
+            "vocabulary": self.vocabulary,
+            "second_readings": {"characters": self.second_readings, "samples": self.samples},
+            "ngram": self.ngram,
+        }
         # The name of a file that was read may be no UTF-8: a half of a surrogate pair is left as JSON's \\udc80.
-        text = json.dumps(content, ensure_ascii=False, indent=2)
-        path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def __str__(self) -> str:
         """The report as lines for people."""
+        rate = self.characters / max(self.seconds, 1e-9)
         lines = [
-            f"read       {self.characters:,} characters in {len(self.files):,} files, {self.seconds:.1f} s",
-            f"removed    {self.removed:,} characters (blanks, line ends, control characters, what parts clauses)",
-            *(f"dropped    {tally}: {cause}" for cause, tally in sorted(self.dropped.items())),
-            *(f"kept       {tally}: {split}" for split, tally in self.kept.items()),
-            f"vocabulary {self.vocabulary_size:,} characters, {100 * self.coverage:.4f} % of the training text",
+            f"read       {self.characters:,} characters in {len(self.files):,} files: {self.seconds:.1f} s, "
+            f"{rate:,.0f} characters/s, {self.peak_memory_mb:,} MB at most in a process",
+            *self._stage_table().splitlines(),
+            *(
+                f"dropped    {amount}: {cause}"
+                for tally in self.stages.values()
+                for cause, amount in sorted(tally.dropped.items())
+            ),
+            *(
+                f"trouble    {entry['count']:12,} {cause}: {', '.join(entry['places'][:1])}"
+                for cause, entry in self.troubles.to_json().items()
+            ),
+            *(f"kept       {amount}: {split}" for split, amount in self.kept.items()),
+            f"vocabulary {self.vocabulary['size']:,} characters, "
+            f"{100 * self.vocabulary['coverage']:.4f} % of the training text",
         ]
-        if self.unknown:
-            shown = ", ".join(f"{character} {count:,}" for character, count in self.unknown.items())
-            lines.append(f"unknown    {shown}")
+        if self.vocabulary["unknown"]:
+            unknown = ", ".join(f"{character} {count:,}" for character, count in self.vocabulary["unknown"].items())
+            lines.append(f"unknown    {unknown}")
+        lines.append(f"readings   {self.second_readings:,} characters have a second one (samples in report.json)")
         if self.ngram is not None:
-            lines.append(f"n-gram     {self.ngram}")
+            lines.append(f"n-gram     {self.ngram['text']}")
         if self.not_in_tsv:
             lines.append(f"no .tsv    {self.not_in_tsv:,} held-out sentences with blanks in them")
         return "\n".join(lines)
+
+    def _stage_table(self) -> str:
+        """Per stage: what came in, what went on, characters a second and process."""
+        rows = []
+        for name, tally in self.stages.items():
+            if tally.seconds:
+                characters = tally.read.characters
+                rate = f"{characters / tally.seconds:,.0f}" if characters else "-"
+                amounts = (tally.read.items, characters, tally.kept.items, tally.kept.characters)
+                cells = [f"{number:,}" if number else "-" for number in amounts]
+                rows.append([name, *cells, f"{tally.seconds:,.1f}", rate, f"{tally.peak_memory_mb:,}"])
+        headings = ("stage", "items in", "characters in", "items out", "characters out", "s", "characters/s", "MB")
+        return format_table(headings, rows)
+
+
+def _stage_json(tally: Tally) -> dict[str, Any]:
+    stored = tally.to_json()
+    return {key: stored[key] for key in ("read", "kept", "dropped", "removed", "seconds", "peak_memory_mb")}
+
+
+def _add_up(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

@@ -1,18 +1,22 @@
 """`hzlm bench`."""
 
 import argparse
+import os
 from importlib import resources
 from pathlib import Path
 
+from hzlm.commands.arguments import count
+
 DATA = Path("runs/bench/data")
 
-SUMMARY = "measure the speed of this machine's training or decoding, beside Hugging Face's"
+SUMMARY = "measure how fast this machine trains, decodes or prepares text, beside other programs"
 NOTES = f"The demo's text is prepared in {DATA.parent} at the first call."
 EXAMPLES = (
     "hzlm bench train",
     "hzlm bench train --config run.yaml train.micro_batch_rows=8",
     "hzlm bench decode",
     "hzlm bench decode --model runs/first --data runs/data/test.tsv",
+    "hzlm bench data corpus/ --workers 2",
 )
 
 
@@ -30,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     decode.add_argument("--data", type=Path, metavar="DATA.tsv",
                         help="lines of pinyin<TAB>hanzi (default: of the demo's text)")  # fmt: skip
     decode.set_defaults(measure=_bench_decode)
+    data = subjects.add_parser("data", help="characters a second from text to dataset, memory, Megatron-Core beside it")
+    data.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="text (default: the demo's)")
+    data.add_argument("--workers", type=count, metavar="N", help="processes (default: the cores of this machine)")
+    data.set_defaults(measure=_bench_data)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -39,15 +47,16 @@ def run(options: argparse.Namespace) -> None:
 
 def _bench_train(options: argparse.Namespace) -> None:
     from hzlm.config import load_config
-    from hzlm.tools.bench.text import prepare_once
     from hzlm.tools.bench.train import bench_train
+    from hzlm.tools.demo_data import prepare_once
 
     if options.config is not None:
         bench_train(load_config(options.config, options.overrides))
         return
     with resources.as_file(resources.files("hzlm.configs") / "bench_cpu.yaml") as path:
         config = load_config(path, options.overrides)
-    prepare_once(config.data.path)
+    for folder in config.data.path:
+        prepare_once(folder)
     bench_train(config)
 
 
@@ -56,7 +65,7 @@ def _bench_decode(options: argparse.Namespace) -> None:
     from hzlm.model.encoder_decoder import EncoderDecoder
     from hzlm.model.pretrained import load_model
     from hzlm.tools.bench.decode import bench_decode
-    from hzlm.tools.bench.text import prepare_once
+    from hzlm.tools.demo_data import prepare_once
     from hzlm.vocabulary import Vocabulary
 
     data = options.data or prepare_once(DATA) / "test.tsv"
@@ -70,3 +79,11 @@ def _bench_decode(options: argparse.Namespace) -> None:
         config = load_config(path).model
     model = EncoderDecoder(config, vocabulary.size, vocabulary.target_start).initialize(seed=1).eval()
     bench_decode(model.requires_grad_(False), vocabulary, data)
+
+
+def _bench_data(options: argparse.Namespace) -> None:
+    from hzlm.tools.bench.data import bench_data
+    from hzlm.tools.demo_text import fetch_demo_text
+
+    inputs = options.inputs or fetch_demo_text(DATA.parent / "text")
+    bench_data(inputs, options.workers or len(os.sched_getaffinity(0)), DATA.parent)

@@ -10,7 +10,7 @@ EXAMPLES = ("hzlm fuse runs/first runs/data",)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of `hzlm train`")
-    parser.add_argument("data", type=Path, metavar="DATASET", help="dataset folder of `hzlm prepare --ngram`")
+    parser.add_argument("data", type=Path, metavar="DATASET", help="dataset folder prepared with ngram.order")
 
 
 def run(options: argparse.Namespace) -> None:

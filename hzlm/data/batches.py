@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hzlm.config import DataConfig
-from hzlm.data.dataset import Dataset
+from hzlm.data.blend import Blend
 from hzlm.data.packing import segment_places
-from hzlm.data.sampling import Cursor, RowOrder, numpy_generator
+from hzlm.data.sampling import RowOrder, Samples, numpy_generator
 from hzlm.data.views import ViewMixture
-from hzlm.errors import UserError
 from hzlm.vocabulary import Vocabulary
 
 
@@ -58,29 +58,29 @@ class StepBatch:
     """The micro-batches of one optimizer step, and where to go on after them."""
 
     micro_batches: list[MicroBatch]
-    cursor: Cursor
+    cursor: int
 
 
 class BatchReader:
-    """Reads a dataset as packed micro-batches, epoch after epoch."""
+    """Reads a blend as packed micro-batches, epoch after epoch."""
 
-    def __init__(self, dataset: Dataset, config: DataConfig, seed: int):
-        """UserError where the dataset is empty or holds a sentence that is longer than a row."""
-        if len(dataset) == 0:
-            raise UserError(f"{dataset.folder}: its {dataset.split} split is empty: prepare more text")
-        if dataset.lengths.max() > config.row_length:
-            raise UserError(
-                f"data.row_length is {config.row_length}, but {dataset.folder} holds a sentence of "
-                f"{dataset.lengths.max()} characters: raise it, or prepare the text with a smaller --max-length"
-            )
-        self._dataset = dataset
+    def __init__(self, blend: Blend, config: DataConfig, seed: int):
+        """blend: of one dataset or more. UserError where it holds a sentence that is longer than a row."""
+        blend.check_lengths(config.row_length, "data.row_length")
+        self._datasets = blend.datasets
+        self._vocabulary = blend.vocabulary
         self._row_length = config.row_length
-        self._views = ViewMixture(config, dataset.vocabulary)
+        self._views = ViewMixture(config, blend.vocabulary)
         self._seed = seed
-        self._order = RowOrder(dataset.lengths, config.row_length, seed)
+        self._order = RowOrder(blend, config.row_length, seed)
 
-    def steps(self, cursor: Cursor, rows: int, micro_batches: int) -> Iterator[StepBatch]:
-        """Steps of `micro_batches` x `rows` rows from `cursor` on, without end.
+    @property
+    def efficiency(self) -> float:
+        """Share of the positions that hold a character, over the rows of the first window."""
+        return self._order.efficiency()
+
+    def steps(self, cursor: int, rows: int, micro_batches: int) -> Iterator[StepBatch]:
+        """Steps of `micro_batches` x `rows` rows from `cursor` on (0 is the beginning), without end.
 
         On each side the weights of a step sum to its number of micro-batches: the mean of the micro-batch losses
         is then the mean over all positions that count, however they are spread.
@@ -91,31 +91,27 @@ class BatchReader:
             for _ in range(micro_batches):
                 group = []
                 for _ in range(rows):
-                    epoch = cursor.epoch
                     samples, cursor = next(stream)
-                    group.append(self._row(samples, epoch))
+                    group.append(self._row(samples))
                 batches.append(collate(group))
             yield StepBatch(normalise(batches), cursor)
 
     def one_pass(self, rows: int, limit: int) -> list[MicroBatch]:
-        """The first epoch once, at most `limit` rows of it, as one step: a fixed set to evaluate on."""
-        group = []
-        for samples, cursor in self._order.rows(Cursor()):
-            group.append(self._row(samples, epoch=0))
-            if cursor.epoch > 0 or len(group) == limit:
-                break
+        """Every sample once, at most `limit` rows of them, as one step: a fixed set to evaluate on."""
+        group = [self._row(samples) for samples in islice(self._order.first_epoch(), limit)]
         return normalise([collate(group[start : start + rows]) for start in range(0, len(group), rows)])
 
-    def _row(self, samples: np.ndarray, epoch: int) -> MicroBatch:
-        vocabulary = self._dataset.vocabulary
+    def _row(self, samples: Samples) -> MicroBatch:
         sources, targets, inputs = [], [], []
-        for sample in samples.tolist():
-            record = self._dataset.record(sample)
-            sources.append(self._views.source(record, numpy_generator(self._seed, "view", epoch, sample)))
+        for place, dataset, number in zip(
+            samples.places.tolist(), samples.datasets.tolist(), samples.records.tolist(), strict=True
+        ):
+            record = self._datasets[dataset].record(number)
+            sources.append(self._views.source(record, numpy_generator(self._seed, "view", place)))
             targets.append(record.hanzi)
-            inputs.append(np.concatenate([[vocabulary.bos_id], record.hanzi[:-1]]))
+            inputs.append(np.concatenate([[self._vocabulary.bos_id], record.hanzi[:-1]]))
         segments, positions = segment_places([len(target) for target in targets], self._row_length)
-        return _to_tensors(sources, inputs, targets, segments, positions, vocabulary)
+        return _to_tensors(sources, inputs, targets, segments, positions, self._vocabulary)
 
 
 def _to_tensors(

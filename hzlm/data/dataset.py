@@ -7,8 +7,10 @@
 `hzlm prepare` adds report.json and, of the held-out splits, dev.tsv and test.tsv.
 """
 
+import bisect
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +19,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hzlm.data.indexed import IndexedReader, IndexedWriter, bin_path, idx_path
+from hzlm.data.indexed import IndexedReader, IndexedWriter
+from hzlm.data.indexed_layout import bin_path, idx_path
+from hzlm.data.marks import MARK_FOLLOWS
 from hzlm.errors import UserError
-from hzlm.stored_files import damage_of, describe_file
+from hzlm.stored_files import describe_file, replacing
 from hzlm.stored_json import load_json
 from hzlm.vocabulary import Vocabulary
 
@@ -27,13 +31,13 @@ SPLITS = ("train", "dev", "test")
 STREAMS = ("hanzi", "reading", "marks")
 VOCABULARY_FILE = "vocabulary.json"
 
-MARK_WORD_START = 1
-"""Bit of `Record.marks`: a word begins here."""
-MARK_AMBIGUOUS = 2
-"""Bit of `Record.marks`: training text shows the hanzi with more than one reading."""
-
 FORMAT = "hzlm-dataset"
-VERSION = 1
+VERSION = 2
+
+_BLOCK = 1 << 16
+_MOST_BLOCKS = 32
+"""Of lengths that opening compares: all of them up to 2 million sentences, which takes 10 ms, else these, spread over
+the file, so that opening takes no longer the more sentences there are."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Record:
     reading: npt.NDArray[np.int32]
     """int32 [N], toned syllable ids; a character without a reading carries its id in `hanzi`."""
     marks: npt.NDArray[np.uint8]
-    """uint8 [N], the bits MARK_*."""
+    """uint8 [N], as `hzlm.data.marks` says."""
 
 
 class SplitWriter:
@@ -60,7 +64,7 @@ class SplitWriter:
         self._fingerprint = vocabulary.fingerprint
         id_dtype = np.uint16 if vocabulary.size <= 2**16 else np.int32
         self._streams = {
-            stream: IndexedWriter(_prefix(folder, split, stream), np.uint8 if stream == "marks" else id_dtype)
+            stream: IndexedWriter(stream_prefix(folder, split, stream), np.uint8 if stream == "marks" else id_dtype)
             for stream in STREAMS
         }
         self._sequences = 0
@@ -76,6 +80,32 @@ class SplitWriter:
         self._sequences += 1
         self._positions += len(record.hanzi)
 
+    def add_many(
+        self, record: Record, lengths: npt.NDArray[np.integer], ends: Sequence[int] | npt.NDArray[np.integer] = ()
+    ) -> None:
+        """Appends many sentences at once.
+
+        Args:
+            record: the sentences, one after the other.
+            lengths: int [S], the characters in each of them.
+            ends: int [E], ascending, 0 to S: a document ends after so many of these sentences.
+
+        Raises:
+            ValueError: a stream is not as long as the lengths together, or the ends are not of these sentences.
+        """
+        for stream, writer in self._streams.items():
+            writer.add_many(getattr(record, stream), lengths, ends)
+        self._sequences += len(lengths)
+        self._positions += len(record.hanzi)
+
+    def append(self, dataset: "Dataset", start: int = 0, end: int | None = None) -> None:
+        """Appends the documents `start` to `end` of a dataset of the same vocabulary (all of them)."""
+        first, last = (dataset.documents.item(at) for at in (start, -1 if end is None else end))
+        for stream, writer in self._streams.items():
+            writer.append(dataset.streams[stream], start, end)
+        self._sequences += last - first
+        self._positions += dataset.streams["hanzi"].place(last) - dataset.streams["hanzi"].place(first)
+
     def end_document(self) -> None:
         """The sentences added since the last call are one document."""
         for writer in self._streams.values():
@@ -85,7 +115,7 @@ class SplitWriter:
         """Completes the streams and writes the sidecar."""
         for writer in self._streams.values():
             writer.finish()
-        prefixes = [_prefix(self._folder, self._split, stream) for stream in STREAMS]
+        prefixes = [stream_prefix(self._folder, self._split, stream) for stream in STREAMS]
         paths = [path_of(prefix) for prefix in prefixes for path_of in (bin_path, idx_path)]
         sidecar = {
             "format": FORMAT,
@@ -96,8 +126,8 @@ class SplitWriter:
             "vocabulary": self._fingerprint,
             "files": {path.name: describe_file(path) for path in paths},
         }
-        text = json.dumps(sidecar, indent=2) + "\n"
-        _sidecar_path(self._folder, self._split).write_text(text, encoding="utf-8")
+        with replacing(sidecar_path(self._folder, self._split)) as path:
+            path.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -120,32 +150,36 @@ class Dataset:
         self.info = info
         """The sidecar."""
         self.vocabulary = vocabulary
+        self.streams = streams
+        """By the names of STREAMS."""
         self._hanzi, self._reading, self._marks = (streams[stream] for stream in STREAMS)
 
     @classmethod
     def open(cls, folder: Path, split: str) -> Self:
-        """Opens a split after checking sizes, checksums, vocabulary and that the streams are aligned.
+        """Opens a split after checking sizes, vocabulary and that the streams are aligned.
+
+        What takes longer the larger the dataset is (checksums, every id) is left to `hzlm data check`.
 
         Raises:
             UserError: something is missing, damaged or does not fit; the text names the file.
         """
         if not folder.is_dir():
             raise UserError(f"{folder}: no such dataset folder; make one with hzlm prepare")
-        info = _read_sidecar(folder, split)
-        for name, expected in info["files"].items():
-            damage = damage_of(folder / name, expected)
-            if damage is not None:
-                raise UserError(f"{folder / name}: {damage}; prepare the dataset again")
+        info = read_sidecar(folder, split)
+        for name, noted in info["files"].items():
+            check_size(folder / name, noted["bytes"])
         vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
         if vocabulary.fingerprint != info["vocabulary"]:
             raise UserError(f"{folder / VOCABULARY_FILE}: not the vocabulary that this dataset was made with")
-        streams = {stream: IndexedReader(_prefix(folder, split, stream)) for stream in STREAMS}
-        for name, reader in streams.items():
-            if not np.array_equal(reader.lengths, streams["hanzi"].lengths):
-                raise UserError(f"{idx_path(_prefix(folder, split, name))}: its lengths are not those of the hanzi")
-        lengths = streams["hanzi"].lengths
-        if [info["sequences"], info["positions"]] != [len(lengths), lengths.sum(dtype=np.int64)]:
-            path = _sidecar_path(folder, split)
+        streams = {stream: IndexedReader(stream_prefix(folder, split, stream)) for stream in STREAMS}
+        hanzi = streams["hanzi"]
+        for reader in (streams["reading"], streams["marks"]):
+            if not _are_aligned(reader, hanzi):
+                raise UserError(f"{idx_path(reader.prefix)}: its lengths are not those of the hanzi")
+            reader.release()
+        hanzi.release()
+        if [info["sequences"], info["positions"]] != [len(hanzi), len(hanzi.numbers)]:
+            path = sidecar_path(folder, split)
             raise UserError(f"{path}: this file is damaged: its counts are not its streams'; prepare the dataset again")
         return cls(folder, split, info, vocabulary, streams)
 
@@ -174,21 +208,43 @@ class Dataset:
             self._hanzi[index].astype(np.int32), self._reading[index].astype(np.int32), self._marks[index].copy()
         )
 
+    def context(self, index: int, characters: int) -> list[int]:
+        """The sentences before sentence `index` in its document's text: their numbers, in the order of the text.
 
-def _prefix(folder: Path, split: str, stream: str) -> Path:
+        As many as fit into so many characters, back to where one is missing: the text's start, or a sentence that was
+        left out of the dataset.
+        """
+        # Not by numpy's searchsorted, which would copy the whole array to align it.
+        document = bisect.bisect_right(self.documents, index) - 1
+        start = self.documents.item(document)
+        before = index
+        while before > start and (self._marks[before][:1] & MARK_FOLLOWS).any():
+            characters -= self.lengths.item(before - 1)
+            if characters < 0:
+                break
+            before -= 1
+        return list(range(before, index))
+
+
+def stream_prefix(folder: Path, split: str, stream: str) -> Path:
+    """The path of a stream's files without their endings."""
     return folder / f"{split}.{stream}"
 
 
-def _sidecar_path(folder: Path, split: str) -> Path:
+def sidecar_path(folder: Path, split: str) -> Path:
+    """The sidecar of a split."""
     return folder / f"{split}.json"
 
 
-def _read_sidecar(folder: Path, split: str) -> dict[str, Any]:
-    """The sidecar, once it is known to name exactly the files of its split."""
-    path = _sidecar_path(folder, split)
+def read_sidecar(folder: Path, split: str) -> dict[str, Any]:
+    """The sidecar of a split, once it is known to name exactly the files of its split; else `UserError`."""
+    path = sidecar_path(folder, split)
     info = load_json(path, "prepare the dataset again")
-    if not isinstance(info, dict) or info.get("format") != FORMAT or info.get("version") != VERSION:
-        raise UserError(f"{path}: no sidecar of version {VERSION} of {FORMAT}; prepare the dataset again")
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise UserError(f"{path}: no sidecar of {FORMAT}; prepare the dataset again")
+    if info.get("version") != VERSION:
+        made = f"of version {info.get('version')}, but this program reads version {VERSION}"
+        raise UserError(f"{path}: a dataset {made}; prepare the dataset again")
     names = {f"{split}.{stream}.{ending}" for stream in STREAMS for ending in ("bin", "idx")}
     files = info.get("files")
     complete = (
@@ -201,3 +257,30 @@ def _read_sidecar(folder: Path, split: str) -> dict[str, Any]:
     if not complete:
         raise UserError(f"{path}: this file is damaged: entries are missing or wrong; prepare the dataset again")
     return info
+
+
+def check_size(path: Path, size: int) -> None:
+    """Raises `UserError` unless the file is there and holds so many bytes."""
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); prepare the dataset again") from error
+    if found != size:
+        raise UserError(f"{path}: holds {found} bytes instead of {size}: damaged; prepare the dataset again")
+
+
+def _are_aligned(reader: IndexedReader, other: IndexedReader) -> bool:
+    """Whether two streams have sequences of the same lengths, seen from at most _MOST_BLOCKS blocks of lengths."""
+    count = len(other)
+    if [len(reader), len(reader.numbers)] != [count, len(other.numbers)]:
+        return False
+    blocks = -(-count // _BLOCK)
+    spread = range(blocks) if blocks <= _MOST_BLOCKS else np.linspace(0, blocks - 1, _MOST_BLOCKS).astype(int).tolist()
+    for block in spread:
+        start, end = block * _BLOCK, (block + 1) * _BLOCK
+        # The places tell of what lies between the blocks.
+        if reader.place(start) != other.place(start):
+            return False
+        if not np.array_equal(reader.lengths[start:end], other.lengths[start:end]):
+            return False
+    return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -36,7 +37,7 @@ class Candidate:
     """One conversion of a whole text."""
 
     text: str
-    """As many characters as the source has positions."""
+    """As many characters as the source stands for (`Source.characters`)."""
     log_probability: float
     """Natural logarithm, summed over the positions that carry a syllable. With a companion its log-probability of the
     whole text, times its weight, is added: that still ranks candidates, but is a score, no probability."""
@@ -49,7 +50,12 @@ class Source:
     ids: npt.NDArray[np.int64]
     """int64 [N], source token ids."""
     literals: tuple[str | None, ...]
-    """The character of each position that stands for itself; None at syllables."""
+    """What stands for itself at each position (`Vocabulary.cut`); None at syllables, which stand for one hanzi each."""
+
+    @property
+    def characters(self) -> tuple[str | None, ...]:
+        """Each character of the sentence that stands for itself; None for each that a syllable asks for."""
+        return tuple(character for literal in self.literals for character in ([None] if literal is None else literal))
 
 
 class Converter:
@@ -102,19 +108,23 @@ class Converter:
             UserError: it holds something that is no syllable, or a syllable that no hanzi of this model has,
                 or it is empty or longer than the model can take.
         """
-        tokens = parse_pinyin(pinyin, where)
-        if len(tokens) > self._max_length:
-            raise UserError(
-                f"{where}: {len(tokens)} characters, but this model takes {self._max_length} at most; split it"
-            )
-        literals = tuple(token.removeprefix(LITERAL) if token.startswith(LITERAL) else None for token in tokens)
-        ids = [
-            self._id_of_syllable(token, f"{where}, character {number}", lenient)
-            if literal is None
-            else self._id_of(literal)
-            for number, (token, literal) in enumerate(zip(tokens, literals, strict=True), start=1)
-        ]
-        return Source(np.array(ids, dtype=np.int64), literals)
+        ids: list[int] = []
+        literals: list[str | None] = []
+        numbered = enumerate(parse_pinyin(pinyin, where), start=1)
+        # literals side by side are one text, cut as in training
+        for is_literal, group in groupby(numbered, key=lambda item: item[1].startswith(LITERAL)):
+            if is_literal:
+                text = "".join(token.removeprefix(LITERAL) for _, token in group)
+                ids += self.vocabulary.encode(text).tolist()
+                literals += self.vocabulary.cut(text)
+            else:
+                for number, token in group:
+                    ids.append(self._id_of_syllable(token, f"{where}, character {number}", lenient))
+                    literals.append(None)
+        if len(ids) > self._max_length:
+            unit = "characters" if self.vocabulary.pieces is None else "positions"
+            raise UserError(f"{where}: {len(ids)} {unit}, but this model takes {self._max_length} at most; split it")
+        return Source(np.array(ids, dtype=np.int64), tuple(literals))
 
     def search(
         self,
@@ -169,12 +179,9 @@ class Converter:
         ]
 
     def _text(self, ids: Sequence[int], literals: Sequence[str | None]) -> str:
-        characters = self.vocabulary.decode(ids)
-        return "".join(literal or hanzi for hanzi, literal in zip(characters, literals, strict=True))
-
-    def _id_of(self, literal: str) -> int:
-        """A character that the vocabulary lacks is [UNK] to the model, and itself again in the output."""
-        return int(self.vocabulary.encode(literal)[0])
+        """Literals stand for themselves, also those that the vocabulary lacks."""
+        texts = self.vocabulary.texts(ids)
+        return "".join(text if literal is None else literal for text, literal in zip(texts, literals, strict=True))
 
     def _id_of_syllable(self, token: str, where: str, lenient: bool) -> int:
         token_id = self.vocabulary.id_of(token)

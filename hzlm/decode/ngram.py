@@ -31,7 +31,7 @@ TENSORS = {
     "log_backoff": torch.float32,
 }
 """What the file holds: [M] numbers each."""
-REMEDY = "make it again: hzlm prepare with --ngram"
+REMEDY = "make it again: hzlm prepare --set ngram.order=4"
 BYTES_PER_NGRAM = sum(dtype.itemsize for dtype in TENSORS.values())
 HEADER_BYTES = 768
 """More than what the file holds beside its n-grams."""

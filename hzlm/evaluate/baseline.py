@@ -5,7 +5,7 @@ from hzlm.vocabulary import Vocabulary
 
 
 def most_frequent_hanzi(vocabulary: Vocabulary, source: Source) -> str:
-    """The sentence of N characters that looks at each position alone; what is unknown or a literal stays itself."""
+    """The sentence that looks at each position alone; what is unknown or a literal stays itself."""
     answers = [i if i == vocabulary.unknown_id else vocabulary.candidates(i)[0] for i in source.ids.tolist()]
-    text = vocabulary.decode(answers)
-    return "".join(literal or hanzi for hanzi, literal in zip(text, source.literals, strict=True))
+    texts = vocabulary.texts(answers)
+    return "".join(text if literal is None else literal for text, literal in zip(texts, source.literals, strict=True))

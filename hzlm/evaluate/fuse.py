@@ -36,7 +36,7 @@ def fuse(run: Path, data: Path) -> Fusion:
     model, vocabulary = load_model(checkpoint or run)
     path = data / NGRAM_FILE
     if not path.is_file():
-        raise UserError(f"{path}: no such file; make the dataset with hzlm prepare --ngram 3")
+        raise UserError(f"{path}: no such file; make the dataset with hzlm prepare --set ngram.order=3")
     ngram = NgramModel.load(path, vocabulary)
     converter = Converter(model, vocabulary)
     examples = list(read_examples(data / "dev.tsv", converter))
@@ -73,5 +73,5 @@ def _accuracy(
     return character_accuracy(
         [example.hanzi for example in examples],
         [candidates[0].text for candidates in found],
-        [[literal is None for literal in example.source.literals] for example in examples],
+        [[character is None for character in example.source.characters] for example in examples],
     )

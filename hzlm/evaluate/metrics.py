@@ -17,7 +17,7 @@ class Scores:
 
     sentences: int
     characters: int
-    """Positions that carry a syllable."""
+    """Those that are asked for by a syllable."""
     char_accuracy: float
     cer: float
     exact_match: float
@@ -30,7 +30,7 @@ class Scores:
 def character_accuracy(
     references: Sequence[str], hypotheses: Sequence[str], counted: Sequence[Sequence[bool]]
 ) -> float:
-    """Share of right characters among the counted positions, over all sentences; 1 where nothing is counted."""
+    """Share of right characters among the counted ones, over all sentences; 1 where nothing is counted."""
     right = total = 0
     for reference, hypothesis, counts in zip(references, hypotheses, counted, strict=True):
         for expected, given, count in zip(reference, hypothesis, counts, strict=True):
@@ -71,7 +71,7 @@ def score(
     Args:
         references: one sentence or more.
         candidates: of each sentence, best first.
-        counted: of each sentence, which positions carry a syllable.
+        counted: of each sentence, which characters are asked for by a syllable.
         ranked: whether the system offers candidates to choose from, which the hit rates then measure.
     """
     best = [found[0] for found in candidates]

@@ -81,7 +81,7 @@ def evaluate(model: Path, data: Path, beam: int = CANDIDATES, limit: int | None 
 
 
 def _score(examples: Sequence[Example], candidates: Sequence[Sequence[str]], ranked: bool) -> Scores:
-    counted = [[literal is None for literal in example.source.literals] for example in examples]
+    counted = [[character is None for character in example.source.characters] for example in examples]
     return score([example.hanzi for example in examples], candidates, counted, ranked)
 
 
@@ -107,9 +107,10 @@ def _parse_example(text: str, where: str, converter: Converter) -> Example:
         raise UserError(f"{where}: {len(columns)} columns; expected pinyin<TAB>hanzi[<TAB>source]")
     pinyin, hanzi, *origin = columns
     source = converter.read(pinyin, where, lenient=True)
-    if len(source.ids) != len(hanzi):
-        raise UserError(f"{where}: pinyin of {len(source.ids)} characters, but hanzi of {len(hanzi)}; make them equal")
-    for position, (literal, character) in enumerate(zip(source.literals, hanzi, strict=True), start=1):
+    asked = source.characters
+    if len(asked) != len(hanzi):
+        raise UserError(f"{where}: pinyin of {len(asked)} characters, but hanzi of {len(hanzi)}; make them equal")
+    for position, (literal, character) in enumerate(zip(asked, hanzi, strict=True), start=1):
         if character.isspace():
             raise UserError(f"{where}: character {position} of the hanzi is a blank, which no pinyin stands for")
         if literal is not None and literal != character:

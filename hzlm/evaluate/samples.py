@@ -1,7 +1,7 @@
 """A handful of dev sentences as a checkpoint converts them: what a person looks at while a run goes on."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from hzlm.config import load_config
@@ -15,12 +15,12 @@ from hzlm.vocabulary import Vocabulary
 NAME = "conversions"
 SAMPLES = 10
 CHOSEN_FROM = 1000
-"""The samples come from so many sentences at the start of the dev split."""
+"""The samples come from so many sentences at the starts of the dev splits."""
 PINYIN_VIEWS = frozenset({"pinyin", "toned"})
 
 
 def show_conversions(checkpoint: Path) -> dict[str, str]:
-    """Converts the same dev sentences with any checkpoint of a run, from the dataset that its config names.
+    """Converts the same dev sentences with any checkpoint of a run, from the datasets that its config names.
 
     Args:
         checkpoint: its folder.
@@ -29,15 +29,15 @@ def show_conversions(checkpoint: Path) -> dict[str, str]:
         A text in Markdown by its name; nothing where the run has no view with pinyin, or no dev split.
 
     Raises:
-        UserError: the checkpoint or the dataset is damaged.
+        UserError: the checkpoint or a dataset is damaged.
     """
     config = load_config(checkpoint / "config.yaml")
     if not PINYIN_VIEWS & config.data.views.keys():
         return {}
     converter = Converter.load(checkpoint)
-    table = config.data.path / "dev.tsv"
-    examples = read_examples(table, converter) if table.is_file() else _read_records(config.data.path)
-    samples = choose_samples(list(islice(examples, CHOSEN_FROM)))
+    each = -(-CHOSEN_FROM // len(config.data.path))
+    examples = [islice(_read_dev(folder, converter), each) for folder in config.data.path]
+    samples = choose_samples(list(chain.from_iterable(examples)))
     if not samples:
         return {}
     found = converter.search([sample.source for sample in samples])
@@ -52,24 +52,31 @@ def choose_samples(examples: list[Example]) -> list[Example]:
     return [by_length[number * (len(by_length) - 1) // (SAMPLES - 1)] for number in range(SAMPLES)]
 
 
+def _read_dev(folder: Path, converter: Converter) -> Iterator[Example]:
+    """The dev sentences of a dataset."""
+    table = folder / "dev.tsv"
+    return read_examples(table, converter) if table.is_file() else _read_records(folder)
+
+
 def _read_records(folder: Path) -> Iterator[Example]:
     """The dev split of a dataset without dev.tsv, its readings without tones."""
     dev = Dataset.open(folder, "dev")
     for number in range(len(dev)):
         record = dev.record(number)
-        hanzi = dev.vocabulary.decode(record.hanzi)
+        texts = dev.vocabulary.texts(record.hanzi)
+        hanzi = "".join(texts)
         if any(map(str.isspace, hanzi)):
             continue  # pinyin cannot say it
         # what has no reading carries its own id in both streams
         literals = tuple(
-            character if reading >= dev.vocabulary.target_start or reading == dev.vocabulary.unknown_id else None
-            for character, reading in zip(hanzi, record.reading.tolist(), strict=True)
+            text if reading >= dev.vocabulary.target_start or reading == dev.vocabulary.unknown_id else None
+            for text, reading in zip(texts, record.reading.tolist(), strict=True)
         )
         yield Example(Source(dev.vocabulary.toneless(record.reading).astype("int64"), literals), hanzi, None)
 
 
 def _tabulate(samples: list[Example], found: list[Candidate], vocabulary: Vocabulary) -> str:
-    counted = [[literal is None for literal in sample.source.literals] for sample in samples]
+    counted = [[character is None for character in sample.source.characters] for sample in samples]
     accuracy = character_accuracy([sample.hanzi for sample in samples], [best.text for best in found], counted)
     rows = [
         f"| {_escape(pinyin_of(sample.source, vocabulary))} | {_escape(sample.hanzi)} "
@@ -83,8 +90,9 @@ def _tabulate(samples: list[Example], found: list[Candidate], vocabulary: Vocabu
 def pinyin_of(source: Source, vocabulary: Vocabulary) -> str:
     """A source as one would type it."""
     return format_pinyin(
-        vocabulary.tokens[token] if literal is None else LITERAL + literal
-        for token, literal in zip(source.ids.tolist(), source.literals, strict=True)
+        token
+        for token_id, literal in zip(source.ids.tolist(), source.literals, strict=True)
+        for token in ([vocabulary.tokens[token_id]] if literal is None else [LITERAL + sign for sign in literal])
     )
 
 

@@ -27,7 +27,7 @@ from hzlm.stored_json import parse_json
 from hzlm.vocabulary import Vocabulary
 
 FORMAT = "hzlm-checkpoint"
-VERSION = 2
+VERSION = 3
 
 
 class _DamageError(UserError):

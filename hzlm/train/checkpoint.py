@@ -20,9 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hzlm.config import RunConfig, save_config
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.config import RunConfig
+from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST
 from hzlm.model.pretrained import (
@@ -35,6 +34,7 @@ from hzlm.model.pretrained import (
     list_checkpoints,
     read_manifest,
 )
+from hzlm.settings import save_settings
 from hzlm.stored_files import describe_file, force_to_disk, replacing
 from hzlm.train.engine import Engine
 from hzlm.train.noise import NoiseScale
@@ -49,19 +49,19 @@ class RunState:
     """How far a run has come: optimizer steps made, the next row of its data, and what it has measured."""
 
     step: int
-    cursor: Cursor
+    cursor: int
     noise: NoiseScale = field(default_factory=NoiseScale)
 
 
 def save_checkpoint(
-    config: RunConfig, engine: Engine, dataset: Dataset, progress: RunState, scores: Mapping[str, float] | None
+    config: RunConfig, engine: Engine, blend: Blend, progress: RunState, scores: Mapping[str, float] | None
 ) -> Path:
     """Writes checkpoints/step_N of the run, points `latest` to it, tidies up.
 
     Args:
         config: of the run.
         engine: whose state is saved.
-        dataset: that it is trained on.
+        blend: that it is trained on.
         progress: how far it has come.
         scores: what was measured on the dev split, by name; "loss" decides which checkpoint is the best. None where
             nothing was measured.
@@ -79,7 +79,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _write_checkpoint(temporary, config, engine, dataset, progress, scores)
+        _write_checkpoint(temporary, config, engine, blend, progress, scores)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -122,22 +122,23 @@ def tidy_up(folder: Path, keep_last: int) -> None:
             _remove(old)
 
 
-def resume(checkpoint: Checkpoint, engine: Engine, dataset: Dataset) -> RunState:
+def resume(checkpoint: Checkpoint, engine: Engine, blend: Blend) -> RunState:
     """Puts weights, masters, moments and the update count of a checkpoint into the engine.
 
     Raises:
         UserError: the data is not what the run was trained on so far.
     """
-    if checkpoint.manifest["dataset"] != dataset.fingerprint:
-        raise UserError(
-            f"{dataset.folder}: not the data that {checkpoint.folder} was trained on; put that back, or choose "
-            "another train.output and start it from there by train.initial_weights"
-        )
+    for dataset in blend.datasets:
+        if checkpoint.manifest["datasets"].get(str(dataset.folder)) != dataset.fingerprint:
+            raise UserError(
+                f"{dataset.folder}: not the data that {checkpoint.folder} was trained on; put that back, or choose "
+                "another train.output and start it from there by train.initial_weights"
+            )
     for kind in ("masters", "exp_avg", "exp_avg_sq"):
         _load(checkpoint, kind, engine)
     engine.restore(checkpoint.manifest["optimizer_steps"])
     manifest = checkpoint.manifest
-    return RunState(manifest["step"], Cursor(**manifest["cursor"]), NoiseScale(**manifest["noise"]))
+    return RunState(manifest["step"], manifest["cursor"], NoiseScale(**manifest["noise"]))
 
 
 def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
@@ -146,7 +147,7 @@ def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
     if checkpoint.vocabulary.fingerprint != vocabulary.fingerprint:
         raise UserError(
             f"train.initial_weights: {checkpoint.folder} was trained with another vocabulary than the dataset's; "
-            f"prepare the dataset with --vocabulary {checkpoint.folder / 'vocabulary.json'}"
+            f"prepare the dataset with vocabulary.path={checkpoint.folder / 'vocabulary.json'}"
         )
     _load(checkpoint, "masters", engine)
     engine.restore()
@@ -156,21 +157,21 @@ def _write_checkpoint(
     folder: Path,
     config: RunConfig,
     engine: Engine,
-    dataset: Dataset,
+    blend: Blend,
     progress: RunState,
     scores: Mapping[str, float] | None,
 ) -> None:
-    save_config(config, folder / "config.yaml")
-    dataset.vocabulary.save(folder / "vocabulary.json")
+    save_settings(config, folder / "config.yaml")
+    blend.vocabulary.save(folder / "vocabulary.json")
     tensors = {kind: _write(folder, kind, named) for kind, named in _tensors_by_kind(engine).items()}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "vocabulary": dataset.vocabulary.fingerprint,
-        "dataset": dataset.fingerprint,
+        "vocabulary": blend.vocabulary.fingerprint,
+        "datasets": blend.fingerprints,
         "step": progress.step,
         "optimizer_steps": engine.optimizer_steps,
-        "cursor": asdict(progress.cursor),
+        "cursor": progress.cursor,
         "noise": asdict(progress.noise),
         "dev": scores,
         "tensors": tensors,

@@ -9,7 +9,7 @@ import torch
 
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch, StepBatch
-from hzlm.data.dataset import Dataset
+from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.model.losses import SideLoss
 from hzlm.progress import Progress
@@ -29,7 +29,7 @@ OnCheckpoint = Callable[[Path], Mapping[str, str]]
 def run_steps(
     config: RunConfig,
     engine: Engine,
-    dataset: Dataset,
+    blend: Blend,
     reader: BatchReader,
     evaluation: list[MicroBatch],
     progress: RunState,
@@ -50,7 +50,7 @@ def run_steps(
     peak = find_peak(engine.device, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
     history = History(plan.output, progress.step, peak=asdict(peak))
     with history, StopSignals() as signals, Monitor(plan.output, progress.step + 1) as monitor, bar:
-        watch = Stopwatch(config, dataset.vocabulary.target_size, peak)
+        watch = Stopwatch(config, blend.vocabulary.target_size, peak)
         for step in range(progress.step + 1, plan.steps + 1):
             batch = next(steps)
             rate = inverse_square_root(
@@ -82,7 +82,7 @@ def run_steps(
                 with watch.stopped():
                     monitor.flush()
                     now = RunState(step, batch.cursor, noise)
-                    saved = save_checkpoint(config, engine, dataset, now, scores if saving else None)
+                    saved = save_checkpoint(config, engine, blend, now, scores if saving else None)
                     if saving and on_checkpoint is not None:
                         monitor.write_texts(step, _ask(on_checkpoint, saved))
             bar.advance(1, note=f"loss {_total(result.losses):.3f}")

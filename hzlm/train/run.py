@@ -1,17 +1,18 @@
 """A training run from its config to its last checkpoint: `hzlm train`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from hzlm.config import RunConfig, save_config
+from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import Checkpoint, find_checkpoint
+from hzlm.settings import save_settings
 from hzlm.stored_files import replacing
 from hzlm.train.checkpoint import RunState, resume, start_from, tidy_up
 from hzlm.train.disk import full_disk_explained
@@ -47,51 +48,52 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
         Stopped: SIGTERM or Ctrl-C came while it trained in the main thread; the run is saved and can go on.
     """
     keep_freed_memory()
-    dataset = Dataset.open(config.data.path, "train")
-    reader = BatchReader(dataset, config.data, config.train.seed)
-    _check_lengths(dataset, config.model.max_length)
+    blend = Blend.open(config.data, "train")
+    reader = BatchReader(blend, config.data, config.train.seed)
+    blend.check_lengths(config.model.max_length, "model.max_length")
     evaluation = _evaluation_batches(config)
     folder = config.train.output
     with full_disk_explained(folder):
         checkpoint = Checkpoint.open(folder) if find_checkpoint(folder) is not None else None
         if checkpoint is not None:
             _check_config(config, checkpoint)
-        engine = Engine(config, dataset.vocabulary)
-        progress = _begin(config, engine, dataset, checkpoint)
+        engine = Engine(config, blend.vocabulary)
+        progress = _begin(config, engine, blend, checkpoint)
         _claim_folder(config)
         if progress.step < config.train.steps:
-            run_steps(config, engine, dataset, reader, evaluation, progress, on_checkpoint)
+            print(f"training {folder.name}: {_describe_data(blend, reader)}", file=sys.stderr, flush=True)
+            run_steps(config, engine, blend, reader, evaluation, progress, on_checkpoint)
     return folder
 
 
-def _begin(config: RunConfig, engine: Engine, dataset: Dataset, checkpoint: Checkpoint | None) -> RunState:
+def _begin(config: RunConfig, engine: Engine, blend: Blend, checkpoint: Checkpoint | None) -> RunState:
     """Puts the state that the run goes on from, or starts with, into the engine."""
     if checkpoint is not None:
-        progress = resume(checkpoint, engine, dataset)
+        progress = resume(checkpoint, engine, blend)
         tidy_up(config.train.output / CHECKPOINTS, config.train.keep_last)
         return progress
     if config.train.initial_weights is not None:
-        start_from(config.train.initial_weights, engine, dataset.vocabulary)
-    return RunState(0, Cursor())
+        start_from(config.train.initial_weights, engine, blend.vocabulary)
+    return RunState(0, cursor=0)
 
 
 def _evaluation_batches(config: RunConfig) -> list[MicroBatch]:
     """A fixed part of the dev split under the views of the run; empty where the split is."""
-    dev = Dataset.open(config.data.path, "dev")
-    if len(dev) == 0:
+    dev = Blend.open(config.data, "dev")
+    if not dev.datasets:
         return []
-    _check_lengths(dev, config.model.max_length)
+    dev.check_lengths(config.model.max_length, "model.max_length")
     reader = BatchReader(dev, config.data, EVALUATION_SEED)
     return reader.one_pass(config.train.micro_batch_rows, config.train.evaluate_rows)
 
 
-def _check_lengths(dataset: Dataset, max_length: int) -> None:
-    longest = int(dataset.lengths.max())
-    if longest > max_length:
-        raise UserError(
-            f"model.max_length is {max_length}, but {dataset.folder} holds a sentence of {longest} characters: "
-            "raise it, or prepare the text with a smaller --max-length"
-        )
+def _describe_data(blend: Blend, reader: BatchReader) -> str:
+    """Each dataset with its share of the positions, what there is, and how full the rows are."""
+    parts = zip(blend.datasets, blend.position_shares, strict=True)
+    shares = ", ".join(f"{dataset.folder} ({share:.1%})" for dataset, share in parts)
+    sentences = sum(len(dataset) for dataset in blend.datasets)
+    characters = sum(dataset.info["positions"] for dataset in blend.datasets)
+    return f"{shares}, {sentences:,} sentences, {characters:,} characters; rows {reader.efficiency:.1%} full"
 
 
 def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:
@@ -117,7 +119,7 @@ def _claim_folder(config: RunConfig) -> None:
     folder = config.train.output
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / CONFIG_FILE) as path:
-        save_config(config, path)
+        save_settings(config, path)
     with replacing(folder / DEEPSPEED_FILE) as path:
         path.write_text(json.dumps(deepspeed_settings(config), indent=2) + "\n", "utf-8")
 

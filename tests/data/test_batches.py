@@ -10,8 +10,8 @@ import torch
 
 from hzlm.config import DataConfig, LossConfig
 from hzlm.data.batches import BatchReader, MicroBatch, collate, normalise
+from hzlm.data.blend import Blend
 from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
 from hzlm.data.views import ViewMixture
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
@@ -27,7 +27,13 @@ def dataset(tmp_path: Path, write_dataset: Write, sentences: list[str]) -> Datas
 
 
 def make_reader(dataset: Dataset, view: str = "pinyin", row_length: int = 20) -> BatchReader:
-    return BatchReader(dataset, DataConfig(path=dataset.folder, row_length=row_length, views={view: 1.0}), seed=3)
+    config = make_config(dataset.folder, row_length, view)
+    return BatchReader(Blend.open(config, "train"), config, seed=3)
+
+
+def make_config(path: Path | dict[Path, float], row_length: int = 20, view: str = "pinyin") -> DataConfig:
+    fields = {"path": path, "row_length": row_length, "views": {view: 1.0}}
+    return DataConfig.model_validate(fields, strict=False)
 
 
 def texts_of(batch: MicroBatch, vocabulary: Vocabulary) -> list[str]:
@@ -50,7 +56,7 @@ def test_an_epoch_holds_every_sentence_once(dataset: Dataset, sentences: list[st
 
 @pytest.mark.parametrize("view", ["pinyin", "masked", "toned"])
 def test_weights_count_what_is_asked_for_and_sum_to_the_number_of_micro_batches(dataset: Dataset, view: str) -> None:
-    step = next(make_reader(dataset, view).steps(Cursor(), rows=2, micro_batches=3))
+    step = next(make_reader(dataset, view).steps(0, rows=2, micro_batches=3))
     totals = torch.stack([batch.weights.sum(dim=(1, 2)) for batch in step.micro_batches]).sum(dim=0)
     torch.testing.assert_close(totals, torch.full((2,), 3.0))
     encoder = torch.cat([batch.weights[0] for batch in step.micro_batches])
@@ -68,8 +74,7 @@ def test_packed_rows_have_the_loss_of_one_sentence_a_row(
 ) -> None:
     """The same sentences, 20 positions a row and one sentence a row, through the whole model and loss."""
     config = LossConfig(encoder_weight=0.5, label_smoothing=0.1)
-    config_of_data = DataConfig(path=dataset.folder, row_length=20, views={"pinyin": 1.0})
-    views = ViewMixture(config_of_data, dataset.vocabulary)
+    views = ViewMixture(make_config(dataset.folder), dataset.vocabulary)
     alone = []
     for number in range(len(dataset)):
         record = dataset.record(number)
@@ -106,8 +111,8 @@ def test_unknown_characters_are_read_but_never_learned(tmp_path: Path, write_dat
 
 def test_going_on_from_a_cursor_gives_the_same_batches(dataset: Dataset) -> None:
     reader = make_reader(dataset, "masked")
-    straight = list(islice(reader.steps(Cursor(), rows=3, micro_batches=2), 12))
-    assert straight[-1].cursor.epoch > 0
+    straight = list(islice(reader.steps(0, rows=3, micro_batches=2), 12))
+    assert straight[-1].cursor > len(dataset), "the next epoch has begun"
     for number in (0, 4, 7):
         resumed = next(make_reader(dataset, "masked").steps(straight[number].cursor, rows=3, micro_batches=2))
         for ours, theirs in zip(resumed.micro_batches, straight[number + 1].micro_batches, strict=True):
@@ -120,7 +125,35 @@ def test_a_sentence_longer_than_a_row_is_named(dataset: Dataset) -> None:
         make_reader(dataset, row_length=8)
 
 
-def test_an_empty_split_is_named(tmp_path: Path, write_dataset: Write) -> None:
-    dataset = Dataset.open(write_dataset(tmp_path / "empty", []), "train")
-    with pytest.raises(UserError, match="its train split is empty"):
-        make_reader(dataset)
+def test_a_blend_is_read_from_all_its_datasets(tmp_path: Path, write_dataset: Write, sentences: list[str]) -> None:
+    folders = {
+        write_dataset(tmp_path / "one", sentences[:40]): 1.0,
+        write_dataset(tmp_path / "two", sentences[40:]): 1.0,
+    }
+    config = make_config(folders)
+    blend = Blend.open(config, "train")
+    reader = BatchReader(blend, config, seed=3)
+    batches = reader.one_pass(rows=4, limit=1000)
+    assert sorted(text for batch in batches for text in texts_of(batch, blend.vocabulary)) == sorted(sentences)
+    real = sum(batch.real_positions for batch in batches) / sum(batch.segments.numel() for batch in batches)
+    assert reader.efficiency == pytest.approx(real)
+
+
+def test_every_epoch_sees_other_masks(dataset: Dataset) -> None:
+    """The view of a sample depends on its place in the order, so not on the epoch before."""
+    seen: list[set[tuple[tuple[int, ...], ...]]] = []
+    steps = make_reader(dataset, "masked").steps(0, rows=1, micro_batches=1)
+    start = 0
+    while start < 2 * len(dataset):
+        step = next(steps)
+        (batch,) = step.micro_batches
+        if start % len(dataset) == 0:
+            seen.append(set())
+        for segment in range(1, int(batch.segments.max()) + 1):
+            places = batch.segments[0] == segment
+            if int(places.sum()) > 3:
+                seen[-1].add((tuple(batch.targets[0][places].tolist()), tuple(batch.tokens[0, 0][places].tolist())))
+        start = step.cursor
+    first, second = seen
+    assert {target for target, _ in first} == {target for target, _ in second}
+    assert len(first & second) < len(first) / 2

@@ -12,6 +12,7 @@ from hzlm.decode.converter import Converter
 from hzlm.decode.scorers import ModelScorer
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.pieces import Pieces
 from hzlm.vocabulary import Vocabulary
 
 READINGS = {
@@ -108,10 +109,52 @@ def test_a_beam_narrower_than_what_is_asked(converter: Converter) -> None:
         assert len({found.text for found in converter.candidates([text], n_best=3, beam=2)[0]}) == 3
 
 
+@pytest.fixture(scope="module")
+def with_pieces() -> Converter:
+    pieces = Pieces(("GPT", "PT4", "a", "4", "G", "2008"), (-3000, -2900, -2000, -2500, -2600, -3000))
+    vocabulary = Vocabulary((*READINGS, "，"), READINGS, pieces)
+    return Converter(EncoderDecoder(SHAPE, vocabulary.size, vocabulary.target_start).initialize(1), vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("pinyin", "text", "pieces"),
+    [
+        ("wo3 lit:GPT4", "我GPT4", "我 G PT4"),
+        ("wo3 lit:G lit:P lit:T 4 ，", "我GPT4，", "我 G PT4 ，"),
+        ("wo lit:G wo lit:PT 4", "我G我PT4", "我 G 我 PT4"),
+        ("wo 2008 ，2008", "我2008，2008", "我 2008 ， 2008"),
+    ],
+)
+def test_literals_are_cut_as_in_training(with_pieces: Converter, pinyin: str, text: str, pieces: str) -> None:
+    source = with_pieces.read(pinyin, "here")
+    tokens = [with_pieces.vocabulary.tokens[i] for i in source.ids]
+    assert ["我" if token.startswith("syl:") else token.removeprefix("lit:") for token in tokens] == pieces.split()
+    assert len(source.ids) < len(text) == len(source.characters)
+    assert with_pieces.convert(pinyin) == text
+
+
+def test_what_is_no_piece_takes_a_position_a_byte(with_pieces: Converter) -> None:
+    source = with_pieces.read("wo lit:é ☃ lit:龘 ai", "here")
+    tokens = [with_pieces.vocabulary.tokens[i] for i in source.ids]
+    assert tokens[1:-1] == ["byte:C3", "byte:A9", "byte:E2", "byte:98", "byte:83", "[UNK]"]
+    assert source.characters == (None, "é", "☃", "龘", None)
+    assert {found.text for found in with_pieces.candidates(["wo lit:é ☃ lit:龘 ai"], n_best=9)[0]} == {
+        "我é☃龘爱",
+        "我é☃龘碍",
+    }
+
+
+def test_the_longest_text_is_counted_in_positions(with_pieces: Converter) -> None:
+    assert with_pieces.convert("2008 wo " * 6) == "2008我" * 6
+    with pytest.raises(UserError, match="text 1: 14 positions, but this model takes 12 at most"):
+        with_pieces.convert("2008 wo " * 7)
+
+
 def test_importing_the_converter_needs_no_extra() -> None:
     program = (
         "import sys, hzlm.decode.converter; "
-        "extras = {'deepspeed', 'jieba', 'pypinyin', 'opencc', 'tensorboard', 'jiwer', 'sacrebleu', 'matplotlib'}; "
+        "extras = {'deepspeed', 'jieba', 'pypinyin', 'opencc', 'tensorboard', 'jiwer', 'sacrebleu', 'matplotlib', "
+        "'sentencepiece'}; "
         "sys.exit(str(extras & sys.modules.keys() or ''))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr.strip() == ""

@@ -16,6 +16,7 @@ from hzlm.decode.ngram import TENSORS, NgramModel
 from hzlm.decode.scorers import FusedScorer, ModelScorer, NgramScorer
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.pieces import Pieces
 from hzlm.tools.ngram.arpa import write_arpa
 from hzlm.tools.ngram.count import count_ngrams
 from hzlm.tools.ngram.estimate import estimate
@@ -130,3 +131,21 @@ def test_a_file_of_another_vocabulary_or_of_none(trained: Trained, tmp_path: Pat
         NgramModel.load(trained[2], Vocabulary(("我",), {}))
     with pytest.raises(UserError, match=r"none\.safetensors"):
         NgramModel.load(tmp_path / "none.safetensors", Vocabulary(("我",), {}))
+
+
+def test_pieces_and_bytes_are_words(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(("我", "，", " "), {"我": {"wo3": 1}}, Pieces(("GPT", "a"), (-100, -100)))
+    texts = ["我GPT，", "a é"]
+    rows = [vocabulary.encode(text) for text in texts]
+    ngrams = count_ngrams(np.concatenate(rows), np.array([len(row) for row in rows]), 4, vocabulary)
+    write_arpa(estimate(ngrams), vocabulary, tmp_path / "ngram.arpa")
+    as_model(estimate(ngrams)).save(tmp_path / "ngram.safetensors", vocabulary)
+    model = NgramModel.load(tmp_path / "ngram.safetensors", vocabulary)
+    arpa = read_arpa((tmp_path / "ngram.arpa").read_text("utf-8").splitlines())
+    for row, words in zip(rows, [["我", "GPT", "，"], ["a", "\u2581", "byte:C3", "byte:A9"]], strict=True):
+        _, context = model.look_up(torch.tensor([0]), torch.tensor([vocabulary.bos_id]))
+        total = 0.0
+        for word in [*row.tolist(), 0]:
+            score, context = model.look_up(context, torch.tensor([word]))
+            total += score.item()
+        assert total == pytest.approx(log_probability(arpa, words), abs=1e-4)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from damage import answer_of, damaged
+from hzlm.data.indexed import IndexedReader
 from hzlm.decode import companion, converter
 from hzlm.decode.companion import Companion
 from hzlm.decode.converter import Converter
@@ -38,7 +39,8 @@ def fused(
     readings = {hanzi: next(iter(of)).rstrip("12345") for hanzi, of in vocabulary.readings.items()}
     lines = [f"{' '.join(readings.get(c, c) for c in text)}\t{text}\n" for text in sentences]
     (data / "dev.tsv").write_text("".join(lines), "utf-8")
-    build_ngram(data, vocabulary, 3, 16, data / "ngram.safetensors")
+    train, dev = (IndexedReader(data / f"{split}.hanzi") for split in ("train", "dev"))
+    build_ngram(train, dev, vocabulary, 3, 16, data / "ngram.safetensors")
     for module in (converter, fuse_module):
         monkeypatch.setattr(module, "load_model", lambda path: (model, vocabulary))
     (tmp_path / "run" / "checkpoints" / "step_00000007").mkdir(parents=True)
@@ -122,14 +124,15 @@ def test_only_a_run_folder_gets_a_companion(fused: Fused) -> None:
 def test_what_is_missing_is_named(fused: Fused) -> None:
     run, data = fused
     (data / "ngram.safetensors").unlink()
-    with pytest.raises(UserError, match=r"ngram\.safetensors: no such file; .*--ngram"):
+    with pytest.raises(UserError, match=r"ngram\.safetensors: no such file; .*ngram\.order=3"):
         fuse(run, data)
 
 
 def test_perplexity_of_the_training_text_is_low(fused: Fused, vocabulary: Vocabulary, tmp_path: Path) -> None:
     """A model of order 1 gives the perplexity of its unigrams; a longer one predicts its own text better."""
     _, data = fused
-    first, third = (build_ngram(data, vocabulary, n, 16, tmp_path / f"{n}.safetensors") for n in (1, 3))
+    train, dev = (IndexedReader(data / f"{split}.hanzi") for split in ("train", "dev"))
+    first, third = (build_ngram(train, dev, vocabulary, n, 16, tmp_path / f"{n}.safetensors") for n in (1, 3))
     assert first.dev_perplexity is not None
     assert third.dev_perplexity is not None
     assert third.dev_perplexity < first.dev_perplexity < vocabulary.target_size + 2

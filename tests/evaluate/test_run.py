@@ -14,6 +14,7 @@ from hzlm.decode import converter as converter_module
 from hzlm.errors import UserError
 from hzlm.evaluate.run import evaluate
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.pieces import Pieces
 from hzlm.vocabulary import Vocabulary
 
 READINGS = {"我": {"wo3": 9}, "爱": {"ai4": 5}, "北": {"bei3": 4}, "京": {"jing1": 1}, "景": {"jing3": 2}}
@@ -96,6 +97,22 @@ def test_a_syllable_that_the_model_has_no_hanzi_for_counts_as_wrong(data: Path) 
     data.write_text("wo zhong\t我中\n", "utf-8")
     found = evaluate(Path("model"), data).total
     assert found.model.char_accuracy == found.baseline.char_accuracy == 0.5
+
+
+def test_pieces_count_as_their_characters(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = Vocabulary((*READINGS, "，"), READINGS, Pieces(("GPT", "2008"), (-100, -100)))
+    model = EncoderDecoder(SHAPE, vocabulary.size, vocabulary.target_start).initialize(1)
+    monkeypatch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
+    data.write_text("wo lit:G lit:P lit:T ， 2 0 0 8 ai\t我GPT，2008爱\nwo lit:é\t你é\n", "utf-8")
+    found = evaluate(Path("model"), data).total
+    for scores in (found.model, found.baseline):
+        assert scores.characters == 3
+        assert scores.char_accuracy == pytest.approx(2 / 3)
+        assert scores.cer == pytest.approx(1 / 12)
+        assert scores.exact_match == 0.5
+    data.write_text("wo lit:GPT\t我GTP\n", "utf-8")
+    with pytest.raises(UserError, match="character 3 is P in the pinyin but T in the hanzi"):
+        evaluate(Path("model"), data)
 
 
 def test_a_bad_file(data: Path, tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hzlm.config import ModelConfig, RunConfig, save_config
+from hzlm.config import ModelConfig, RunConfig
+from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Record, SplitWriter
 from hzlm.decode import converter as converter_module
 from hzlm.decode.converter import Converter
 from hzlm.evaluate.samples import NAME, SAMPLES, show_conversions
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.pieces import Pieces
+from hzlm.settings import save_settings
 from hzlm.vocabulary import Vocabulary
 
 Write = Callable[[Path, Sequence[str]], Path]
@@ -32,17 +36,17 @@ def checkpoint(
     return tmp_path
 
 
-def write_config(folder: Path, model: ModelConfig, views: dict[str, float]) -> None:
+def write_config(folder: Path, model: ModelConfig, views: dict[str, float], data: Sequence[str] = ("data",)) -> None:
     config = RunConfig.model_validate(
         {
             "model": model.model_dump(),
-            "data": {"path": folder / "data", "views": views},
+            "data": {"path": {folder / name: 1.0 for name in data}, "views": views},
             "schedule": {"scale": 1.0, "warmup_steps": 4},
             "train": {"output": folder, "steps": 8, "micro_batch_rows": 3},
         },
         strict=False,
     )
-    save_config(config, folder / "config.yaml")
+    save_settings(config, folder / "config.yaml")
 
 
 def read_rows(text: str) -> list[tuple[str, str, str, float]]:
@@ -91,6 +95,15 @@ def test_the_table_of_the_dataset_comes_first(checkpoint: Path) -> None:
     assert "\\*" in text
 
 
+def test_all_datasets_of_a_blend_are_shown(checkpoint: Path, model_config: ModelConfig, write_dataset: Write) -> None:
+    """Each by its table or its records."""
+    (checkpoint / "data" / "dev.tsv").write_text("wo ai\t我爱\tnews\n", "utf-8")
+    write_dataset(checkpoint / "more", ["北京", "中行"])
+    write_config(checkpoint, model_config, {"pinyin": 1.0}, data=("data", "more"))
+    rows = read_rows(show_conversions(checkpoint)[NAME])
+    assert {right for _, right, _, _ in rows} == {"我爱", "北京", "中行"}
+
+
 def test_a_toned_view_is_a_pinyin_view(checkpoint: Path, model_config: ModelConfig) -> None:
     write_config(checkpoint, model_config, {"toned": 1.0})
     assert show_conversions(checkpoint).keys() == {NAME}
@@ -107,3 +120,29 @@ def test_a_run_that_never_saw_pinyin_shows_nothing(
 def test_an_empty_dev_split_shows_nothing(checkpoint: Path, write_dataset: Write) -> None:
     write_dataset(checkpoint / "data", [])
     assert show_conversions(checkpoint) == {}
+
+
+def test_a_dev_split_with_pieces(checkpoint: Path, model_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row is one text: typed as the table says, it is converted to what the table says."""
+    vocabulary = Vocabulary(
+        ("我", "，"), {"我": {"wo3": 1}}, Pieces(("GPT", "2008", "4", "G"), (-100, -100, -200, -200))
+    )
+    model = EncoderDecoder(model_config, vocabulary.size, vocabulary.target_start).initialize(1)
+    monkeypatch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
+    texts = ["我2008，4G", "我é☃GPT我"]
+    vocabulary.save(checkpoint / "data" / VOCABULARY_FILE)
+    for split in SPLITS:
+        with SplitWriter(checkpoint / "data", split, vocabulary) as writer:
+            for text in texts:
+                hanzi = vocabulary.encode(text)
+                reading = np.where(hanzi == vocabulary.id_of("lit:我"), vocabulary.id_of("syl:wo3"), hanzi)
+                writer.add(Record(hanzi, reading.astype(np.int32), np.zeros(len(hanzi), np.uint8)))
+            writer.end_document()
+            writer.finish()
+    shown = show_conversions(checkpoint)[NAME]
+    rows = read_rows(shown)
+    assert sorted(right for _, right, _, _ in rows) == sorted(texts)
+    found = Converter.load(checkpoint).candidates([pinyin for pinyin, *_ in rows], n_best=1)
+    for (_, right, converted, _), (best,) in zip(rows, found, strict=True):
+        assert right == converted == best.text
+    assert shown.splitlines()[-1] == "Right characters: 100.0%"

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from hzlm.config import ModelConfig, RunConfig
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.model.checkpoint_files import MANIFEST
 from hzlm.model.pretrained import Checkpoint, checksum, find_checkpoint, list_checkpoints, load_model
@@ -47,12 +46,12 @@ def fill(engine: Engine) -> None:
 
 
 def save(config: RunConfig, step: int = 3, keep_last: int = 2, loss: float | None = None) -> Path:
-    dataset = Dataset.open(config.data.path, "train")
-    engine = Engine(config, dataset.vocabulary)
+    blend = Blend.open(config.data, "train")
+    engine = Engine(config, blend.vocabulary)
     fill(engine)
     config = config.model_copy(update={"train": config.train.model_copy(update={"keep_last": keep_last})})
     scores = None if loss is None else {"loss": loss, "accuracy": 0.5}
-    return save_checkpoint(config, engine, dataset, RunState(step, Cursor(1, 0, 4)), scores)
+    return save_checkpoint(config, engine, blend, RunState(step, cursor=64), scores)
 
 
 def test_what_is_saved_comes_back(config: RunConfig, vocabulary: Vocabulary) -> None:
@@ -60,8 +59,8 @@ def test_what_is_saved_comes_back(config: RunConfig, vocabulary: Vocabulary) -> 
     assert find_checkpoint(config.train.output) == find_checkpoint(folder) == folder
     engine, filled = Engine(config, vocabulary), Engine(config, vocabulary)
     fill(filled)
-    dataset = Dataset.open(config.data.path, "train")
-    assert resume(Checkpoint.open(folder), engine, dataset) == RunState(3, Cursor(1, 0, 4))
+    blend = Blend.open(config.data, "train")
+    assert resume(Checkpoint.open(folder), engine, blend) == RunState(3, cursor=64)
     assert engine.optimizer_steps == 17
     for name, state in engine.parameters.items():
         for kind in ("weight", "masters", "exp_avg", "exp_avg_sq"):
@@ -234,7 +233,9 @@ def test_a_lost_latest_means_the_newest(config: RunConfig) -> None:
 def test_a_foreign_vocabulary_is_refused(config: RunConfig, vocabulary: Vocabulary, tmp_path: Path) -> None:
     folder = save(config)
     other = Vocabulary((*vocabulary.characters, "新"), vocabulary.readings)
-    with pytest.raises(UserError, match=r"trained with another vocabulary than the dataset's; prepare .* --vocabulary"):
+    with pytest.raises(
+        UserError, match=r"trained with another vocabulary than the dataset's; prepare .* vocabulary\.path="
+    ):
         start_from(folder, Engine(config, other), other)
     other.save(folder / "vocabulary.json")
     with pytest.raises(UserError, match="this vocabulary does not fit the checkpoint beside it"):
@@ -251,6 +252,18 @@ def test_another_shape_of_model_is_refused(config: RunConfig, vocabulary: Vocabu
         UserError, match=r"positions.source is \[24, 32\] in the checkpoint and \[16, 32\] in the model"
     ):
         start_from(folder, Engine(shorter, vocabulary), vocabulary)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(config: RunConfig) -> None:
+    """Version 2 counted epochs, windows and rows where there is one integer now."""
+    folder = save(config)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["cursor"] == 64
+    manifest |= {"version": 2, "cursor": {"epoch": 1, "window": 0, "row": 4}}
+    manifest["checksum"] = checksum(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest\.json: no checkpoint of this version of hzlm; .* or train anew"):
+        Checkpoint.open(config.train.output)
 
 
 def test_no_checkpoint_is_named(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from damage import altered, altered_json, answer_of, damaged
-from hzlm.config import ModelConfig, RunConfig, save_config
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.config import ModelConfig, RunConfig
+from hzlm.data.blend import Blend
 from hzlm.model.pretrained import load_model
+from hzlm.settings import save_settings
 from hzlm.train.checkpoint import RunState, save_checkpoint
 from hzlm.train.engine import Engine
 from hzlm.train.records import read_metrics
@@ -38,9 +38,9 @@ def run(
         },
         strict=False,
     )
-    dataset = Dataset.open(config.data.path, "train")
-    save_config(config, folder / "config.yaml")
-    save_checkpoint(config, Engine(config, dataset.vocabulary), dataset, RunState(3, Cursor()), {"loss": 2.0})
+    blend = Blend.open(config.data, "train")
+    save_settings(config, folder / "config.yaml")
+    save_checkpoint(config, Engine(config, blend.vocabulary), blend, RunState(3, cursor=0), {"loss": 2.0})
     return folder
 
 

@@ -9,12 +9,12 @@ import torch
 
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.data.blend import Blend
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.losses import TrainingLoss
 from hzlm.train.engine import Engine
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
+from hzlm.vocabulary import Vocabulary
 
 Write = Callable[[Path, Sequence[str]], Path]
 
@@ -55,36 +55,35 @@ def test_what_is_lost_in_the_noise_is_not_told() -> None:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path, write_dataset: Write, sentences: list[str]) -> Dataset:
-    return Dataset.open(write_dataset(tmp_path / "data", sentences), "train")
+def data(tmp_path: Path, write_dataset: Write, sentences: list[str]) -> Path:
+    return write_dataset(tmp_path / "data", sentences)
 
 
-def make_config(dataset: Dataset, model: ModelConfig, dropout: float = 0.0) -> RunConfig:
+def make_config(data: Path, model: ModelConfig, dropout: float = 0.0) -> RunConfig:
     return RunConfig.model_validate(
         {
             "model": model.model_dump() | {"dropout": dropout},
-            "data": {"path": dataset.folder, "row_length": 20, "views": {"masked": 1.0, "pinyin": 1.0}},
+            "data": {"path": data, "row_length": 20, "views": {"masked": 1.0, "pinyin": 1.0}},
             "loss": {"encoder_weight": 0.5},
             "schedule": {"scale": 1.0, "warmup_steps": 10},
-            "train": {"output": dataset.folder / "run", "steps": 5, "micro_batch_rows": 3, "accumulation": 2},
+            "train": {"output": data / "run", "steps": 5, "micro_batch_rows": 3, "accumulation": 2},
         },
         strict=False,
     )
 
 
-def batches_of(dataset: Dataset, config: RunConfig, rows: int, micro_batches: int) -> list[MicroBatch]:
-    reader = BatchReader(dataset, config.data, config.train.seed)
-    return next(reader.steps(Cursor(), rows, micro_batches)).micro_batches
+def batches_of(config: RunConfig, rows: int, micro_batches: int) -> list[MicroBatch]:
+    reader = BatchReader(Blend.open(config.data, "train"), config.data, config.train.seed)
+    return next(reader.steps(0, rows, micro_batches)).micro_batches
 
 
 @pytest.mark.parametrize("rows", [8, 10])
 def test_the_engine_measures_the_gradients_of_the_plain_model(
-    dataset: Dataset, model_config: ModelConfig, rows: int
+    data: Path, vocabulary: Vocabulary, model_config: ModelConfig, rows: int
 ) -> None:
     """Four parts of two rows; what is left over has no part in it."""
-    config = make_config(dataset, model_config)
-    vocabulary = dataset.vocabulary
-    batches = batches_of(dataset, config, rows, 1)
+    config = make_config(data, model_config)
+    batches = batches_of(config, rows, 1)
     model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed)
     loss = TrainingLoss(config.loss, vocabulary.target_start)
     gradients = []
@@ -107,10 +106,12 @@ def test_the_engine_measures_the_gradients_of_the_plain_model(
     assert found.noise == pytest.approx((small - large) / (1 / b_small - 1 / b_large), rel=1e-3)
 
 
-def test_measuring_changes_no_number_of_the_training(dataset: Dataset, model_config: ModelConfig) -> None:
-    config = make_config(dataset, model_config, dropout=0.3)
-    batches = batches_of(dataset, config, 3, 2)
-    plain, measuring = Engine(config, dataset.vocabulary), Engine(config, dataset.vocabulary)
+def test_measuring_changes_no_number_of_the_training(
+    data: Path, vocabulary: Vocabulary, model_config: ModelConfig
+) -> None:
+    config = make_config(data, model_config, dropout=0.3)
+    batches = batches_of(config, 3, 2)
+    plain, measuring = Engine(config, vocabulary), Engine(config, vocabulary)
     for step in (1, 2, 3):
         assert measuring.measure_noise(batches, step) is not None
         ours, theirs = measuring.train_step(batches, step, 0.01), plain.train_step(batches, step, 0.01)
@@ -123,6 +124,6 @@ def test_measuring_changes_no_number_of_the_training(dataset: Dataset, model_con
     assert measuring.measure_noise(batches, 4) == plain.measure_noise(batches, 4), "dropout depends on the step alone"
 
 
-def test_too_few_rows_cannot_be_compared(dataset: Dataset, model_config: ModelConfig) -> None:
-    config = make_config(dataset, model_config)
-    assert Engine(config, dataset.vocabulary).measure_noise(batches_of(dataset, config, 3, 1), 1) is None
+def test_too_few_rows_cannot_be_compared(data: Path, vocabulary: Vocabulary, model_config: ModelConfig) -> None:
+    config = make_config(data, model_config)
+    assert Engine(config, vocabulary).measure_noise(batches_of(config, 3, 1), 1) is None

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -135,10 +137,50 @@ def test_a_run_does_not_go_on_with_other_data(
 ) -> None:
     config = make_config("run", steps=1)
     train(config)
-    write_dataset(config.data.path, sentences[:30])
+    (folder,) = config.data.path
+    write_dataset(folder, sentences[:30])
     with pytest.raises(UserError, match=r"not the data that .*step_00000001 was trained on; put that back, or choose"):
         train(make_config("run", steps=2))
     assert load_config(config.train.output / "config.yaml") == config, "it is as it was"
+
+
+def test_a_blend_goes_on_bit_for_bit_and_names_the_dataset_that_changed(
+    make_config: Callable[..., RunConfig], write_dataset: Write, sentences: list[str], tmp_path: Path
+) -> None:
+    second = write_dataset(tmp_path / "second", ["".join(pair) for pair in pairwise(sentences)])
+
+    def make_blend(name: str, steps: int) -> RunConfig:
+        config = make_config(name, steps=steps)
+        folders = {**config.data.path, second: 2.0}
+        fields = {"path": folders, "row_length": 32, "temperature": 2.0}
+        wider = config.model.model_copy(update={"max_length": 32})
+        return config.model_copy(update={"data": config.data.model_copy(update=fields), "model": wider})
+
+    straight = train(make_blend("straight", steps=8))
+    train(make_blend("stopped", steps=5))
+    stopped = train(make_blend("stopped", steps=8))
+    ours, theirs = (load_file(find_checkpoint(run) / "masters-00000.safetensors") for run in (stopped, straight))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert load_config(stopped / "config.yaml") == make_blend("stopped", steps=8)
+    write_dataset(second, sentences[:30])
+    with pytest.raises(UserError, match=rf"{second}: not the data that .*step_00000008 was trained on"):
+        train(make_blend("stopped", steps=9))
+
+
+def test_the_first_line_tells_what_is_read_and_how_full_the_rows_are(
+    make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], sentences: list[str]
+) -> None:
+    config = make_config("run", steps=1)
+    train(config)
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("training run: "))
+    (folder,) = config.data.path
+    told = re.fullmatch(
+        rf"training run: {folder} \(100\.0%\), 60 sentences, {sum(map(len, sentences))} characters; "
+        r"rows (\d+\.\d)% full",
+        line,
+    )
+    assert told is not None, line
+    assert 90 < float(told[1]) <= 100
 
 
 def test_a_sentence_longer_than_the_position_table_is_named(make_config: Callable[..., RunConfig]) -> None:

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hzlm import cli
-from hzlm.config import ModelConfig, RunConfig, save_config
+from hzlm.config import ModelConfig, RunConfig
 from hzlm.errors import UserError
+from hzlm.settings import save_settings
 from hzlm.train.records import History, identify_process
 from hzlm.train.status import TAIL_BYTES, read_status
 
@@ -34,7 +35,7 @@ def run(tmp_path: Path, model_config: ModelConfig) -> Path:
         },
         strict=False,
     )
-    save_config(config, tmp_path / "config.yaml")
+    save_settings(config, tmp_path / "config.yaml")
     return tmp_path
 
 

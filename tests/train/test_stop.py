@@ -51,7 +51,7 @@ def test_a_stopped_run_is_saved_and_goes_on(runner: Runner, number: signal.Signa
 
 def test_a_second_ctrl_c_ends_it_at_once(runner: Runner) -> None:
     """A step takes so long here that the second one comes in the middle of it."""
-    process = runner.start("run", "train.micro_batch_rows=1500", "train.evaluate_every=100", "train.save_every=100")
+    process = runner.start("run", "train.micro_batch_rows=5000", "train.evaluate_every=100", "train.save_every=100")
     wait_for_step(runner.folder / "run", 1)
     os.kill(process, signal.SIGINT)
     time.sleep(0.2)
@@ -152,7 +152,6 @@ def test_the_demo_does_not_go_on_with_its_next_phase(
         return config.train.output
 
     (tmp_path / "data").mkdir()
-    monkeypatch.setattr(demo, "fetch_demo_text", lambda folder: [])
     monkeypatch.setattr(demo, "train", stop)
     assert cli.main(["demo", "--output", str(tmp_path)]) == 143
     assert len(trained) == 2

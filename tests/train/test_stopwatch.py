@@ -9,8 +9,7 @@ import torch
 
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.batches import BatchReader, StepBatch
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.data.blend import Blend
 from hzlm.model.flops import count_flops
 from hzlm.train import peak as peak_module
 from hzlm.train.peak import Peak, find_peak
@@ -19,7 +18,7 @@ from hzlm.train.stopwatch import Stopwatch, work_of
 Write = Callable[[Path, Sequence[str]], Path]
 
 
-def read_step(folder: Path, model: ModelConfig, encoder_weight: float) -> tuple[RunConfig, Dataset, StepBatch]:
+def read_step(folder: Path, model: ModelConfig, encoder_weight: float) -> tuple[RunConfig, Blend, StepBatch]:
     config = RunConfig.model_validate(
         {
             "model": model.model_dump(),
@@ -30,8 +29,8 @@ def read_step(folder: Path, model: ModelConfig, encoder_weight: float) -> tuple[
         },
         strict=False,
     )
-    dataset = Dataset.open(folder, "train")
-    return config, dataset, next(BatchReader(dataset, config.data, 1).steps(Cursor(), 4, 3))
+    blend = Blend.open(config.data, "train")
+    return config, blend, next(BatchReader(blend, config.data, 1).steps(0, 4, 3))
 
 
 @pytest.mark.parametrize("encoder_weight", [0.0, 0.5])
@@ -61,17 +60,17 @@ def test_utilisation_is_model_operations_by_time_and_peak(
     model_config: ModelConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config, dataset, batch = read_step(write_dataset(tmp_path, sentences), model_config, 0.5)
+    config, blend, batch = read_step(write_dataset(tmp_path, sentences), model_config, 0.5)
     clock = iter((100.0, 101.0, 104.0, 105.0, 105.0, 107.0, 107.0))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    watch = Stopwatch(config, dataset.vocabulary.target_size, Peak(1e6, "the test"))
+    watch = Stopwatch(config, blend.vocabulary.target_size, Peak(1e6, "the test"))
     watch.count(batch)
     with watch.stopped():  # from 101 to 104
         pass
     watch.count(batch)
     values = watch.read()  # at 105: two of five seconds count
     work = work_of(batch, config)
-    flops = count_flops(config.model, dataset.vocabulary.target_size, work).training
+    flops = count_flops(config.model, blend.vocabulary.target_size, work).training
     assert values["train/tokens_per_second"] == pytest.approx(2 * work.positions / 2)
     assert values["train/model_flops_per_second"] == pytest.approx(2 * flops / 2)
     assert values["train/flop_utilisation"] == pytest.approx(2 * flops / 2 / 1e6)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import median
 
 import torch
@@ -11,8 +12,8 @@ from deepspeed.accelerator import get_accelerator
 
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, StepBatch
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor, RowOrder
+from hzlm.data.blend import Blend
+from hzlm.data.sampling import RowOrder
 from hzlm.errors import UserError
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.flops import Work, count_flops
@@ -24,6 +25,7 @@ from hzlm.tools.twin import make_twin
 from hzlm.train.engine import Engine
 from hzlm.train.peak import measure_gemm
 from hzlm.train.stopwatch import work_of
+from hzlm.vocabulary import Vocabulary
 
 LEARNING_RATE = 1e-3
 POOL_STEPS = 64
@@ -72,12 +74,13 @@ def bench_train(config: RunConfig, rounds: int = 6, steps: int = 4) -> None:
     """
     _check(config)
     keep_freed_memory()
-    dataset = Dataset.open(config.data.path, "train")
+    blend = Blend.open(config.data, "train")
+    (dataset,) = blend.datasets
     plan = config.train
     rows = max(POOL_STEPS, (rounds + 1) * steps) * plan.micro_batch_rows
-    padded = pad_in_buckets(dataset, _samples(dataset, config, rows), plan.micro_batch_rows * config.data.row_length)
-    contestants = _Contestants(config, dataset)
-    reader = BatchReader(dataset, config.data, plan.seed).steps(Cursor(), plan.micro_batch_rows, 1)
+    padded = pad_in_buckets(dataset, _samples(blend, config, rows), plan.micro_batch_rows * config.data.row_length)
+    contestants = _Contestants(config, blend.vocabulary)
+    reader = BatchReader(blend, config.data, plan.seed).steps(0, plan.micro_batch_rows, 1)
     found = []
     work = Work()
     with Progress(rounds + 1, "benchmark", "rounds") as bar:
@@ -91,7 +94,7 @@ def bench_train(config: RunConfig, rounds: int = 6, steps: int = 4) -> None:
                 found.append(result)
                 work += sum((work_of(batch, config) for batch in ours), Work())
             bar.advance()
-    flops = count_flops(config.model, dataset.vocabulary.target_size, work).training / work.positions
+    flops = count_flops(config.model, blend.vocabulary.target_size, work).training / work.positions
     real = sum(batch.real_positions for batch in padded) / sum(batch.mask.numel() for batch in padded)
     print(_describe(found, flops, config, real))
     print(_summary(found, flops))
@@ -100,12 +103,12 @@ def bench_train(config: RunConfig, rounds: int = 6, steps: int = 4) -> None:
 class _Contestants:
     """Everything that is measured, built once."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
-        self._engine = Engine(config, dataset.vocabulary)
-        self._plain = PlainLoop(config, dataset.vocabulary)
+    def __init__(self, config: RunConfig, vocabulary: Vocabulary) -> None:
+        self._engine = Engine(config, vocabulary)
+        self._plain = PlainLoop(config, vocabulary)
         clipping = config.optimizer.gradient_clipping
         self._twins = [
-            TwinLoop(make_twin(config.model, dataset.vocabulary.size), clipping, autocast) for autocast in (True, False)
+            TwinLoop(make_twin(config.model, vocabulary.size), clipping, autocast) for autocast in (True, False)
         ]
         self._step = 0
 
@@ -131,16 +134,18 @@ def _check(config: RunConfig) -> None:
         raise UserError(f"train.precision is {config.train.precision}, but what is compared is bf16; set it")
     if config.data.views.keys() != {"pinyin"}:
         raise UserError(f"data.views are {', '.join(config.data.views)}, but what is compared is pinyin; set it")
+    if len(config.data.path) > 1:
+        raise UserError(f"data.path names {len(config.data.path)} datasets, but what is compared reads one; name one")
     if config.train.accumulation > 1:
         raise UserError(f"train.accumulation is {config.train.accumulation}, but what is compared is 1; set it")
     if get_accelerator().device_name() != "cpu":
         raise UserError("this benchmark is of CPUs, and DeepSpeed finds a GPU here; hide it: DS_ACCELERATOR=cpu")
 
 
-def _samples(dataset: Dataset, config: RunConfig, rows: int) -> list[int]:
+def _samples(blend: Blend, config: RunConfig, rows: int) -> list[int]:
     """The sentences of the first rows that the reader gives."""
-    order = RowOrder(dataset.lengths, config.data.row_length, config.train.seed).rows(Cursor())
-    return [sample for _ in range(rows) for sample in next(order)[0].tolist()]
+    order = RowOrder(blend, config.data.row_length, config.train.seed).rows(cursor=0)
+    return [sample for samples, _ in islice(order, rows) for sample in samples.records.tolist()]
 
 
 def _describe(found: Sequence[Round], flops: float, config: RunConfig, real: float) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hzlm.decode.ngram import END_ID
+from hzlm.pinyin import LITERAL
 from hzlm.stored_files import replacing
 from hzlm.tools.ngram.estimate import Estimate
 from hzlm.vocabulary import Vocabulary
@@ -15,12 +16,13 @@ LINES_AT_ONCE = 100_000
 def write_arpa(estimate: Estimate, vocabulary: Vocabulary, path: Path) -> None:
     """Writes log10 probability, words and log10 back-off weight of every n-gram; the file appears when it is whole.
 
-    Characters are the words; a blank, which would part words, is written as U+2581.
+    The tokens of the vocabulary are the words: characters, and pieces and bytes (`byte:E4`) where it has them. A blank,
+    which would part words, is written as U+2581.
     """
     ngrams = estimate.ngrams
     names = {END_ID: "</s>", vocabulary.bos_id: "<s>", vocabulary.unknown_id: "<unk>"}
     for word in range(vocabulary.target_start, vocabulary.size):
-        names[word] = vocabulary.decode([word]).replace(" ", "\u2581")
+        names[word] = vocabulary.tokens[word].removeprefix(LITERAL).replace(" ", "\u2581")
     probability, backoff = estimate.log_probability / np.log(10), estimate.log_backoff / np.log(10)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("\\data\\\n")

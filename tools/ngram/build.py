@@ -37,25 +37,30 @@ class NgramSummary:
 
 
 def build_ngram(
-    folder: Path, vocabulary: Vocabulary, order: int, megabytes: float, output: Path, arpa: Path | None = None
+    text: IndexedReader,
+    dev: IndexedReader,
+    vocabulary: Vocabulary,
+    order: int,
+    megabytes: float,
+    output: Path,
+    arpa: Path | None = None,
 ) -> NgramSummary:
-    """Writes the n-gram model of a dataset's training split.
+    """Writes the n-gram model of a text. All its n-grams are held in memory.
 
     Args:
-        folder: the dataset.
+        text: target ids, a sentence a sequence.
+        dev: other sentences, to measure the model on.
         order: of the longest n-grams.
         megabytes: largest size of the file, in MiB; what is worth least is pruned, but no unigram.
         output: the file.
         arpa: where the same model is also written in ARPA format.
     """
-    text = IndexedReader(folder / "train.hanzi")
     whole = estimate(count_ngrams(text.numbers, text.lengths, order, vocabulary))
     pruned = prune_to_size(whole, int(megabytes * 2**20) - HEADER_BYTES)
     model = as_model(pruned)
     model.save(output, vocabulary)
     if arpa is not None:
         write_arpa(pruned, vocabulary, arpa)
-    dev = IndexedReader(folder / "dev.hanzi")
     return NgramSummary(
         counted=_counts(whole.ngrams.bounds),
         kept=_counts(pruned.ngrams.bounds),

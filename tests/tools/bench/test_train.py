@@ -9,8 +9,7 @@ import torch
 
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.batches import BatchReader
-from hzlm.data.dataset import Dataset
-from hzlm.data.sampling import Cursor
+from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.tools.bench.plain import PlainLoop
 from hzlm.tools.bench.train import bench_train
@@ -40,10 +39,10 @@ def config(
 
 
 def test_the_plain_loop_trains_as_the_engine_does(config: RunConfig) -> None:
-    dataset = Dataset.open(config.data.path, "train")
-    engine, plain = Engine(config, dataset.vocabulary), PlainLoop(config, dataset.vocabulary)
+    blend = Blend.open(config.data, "train")
+    engine, plain = Engine(config, blend.vocabulary), PlainLoop(config, blend.vocabulary)
     before = [master.detach().clone() for master in plain._masters]
-    steps = BatchReader(dataset, config.data, 1).steps(Cursor(), 8, 1)
+    steps = BatchReader(blend, config.data, 1).steps(0, 8, 1)
     for step in range(1, 4):
         batch = next(steps)
         engine.train_step(batch.micro_batches, step, 1e-2)
@@ -74,6 +73,7 @@ def test_the_last_line_holds_the_figures(config: RunConfig, capsys: pytest.Captu
     [
         ({"train": {"precision": "fp32"}}, "train.precision is fp32, but what is compared is bf16"),
         ({"data": {"views": {"toned": 1.0}}}, "data.views are toned, but what is compared is pinyin"),
+        ({"data": {"path": {Path("a"): 1.0, Path("b"): 1.0}}}, "data.path names 2 datasets, but what is compared"),
         ({"train": {"accumulation": 2}}, "train.accumulation is 2, but what is compared is 1"),
         ({"model": {"aligned": True}}, "model.aligned is on, which Hugging Face's Blenderbot does not have"),
     ],

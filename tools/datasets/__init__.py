@@ -1,0 +1,1 @@
+"""Datasets that are there already: looked at, checked, merged, split and exported."""

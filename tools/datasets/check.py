@@ -1,0 +1,123 @@
+"""Whether a dataset is whole: every byte of it, and every number."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hzlm.data.dataset import SPLITS, STREAMS, VOCABULARY_FILE, read_sidecar, sidecar_path, stream_prefix
+from hzlm.data.indexed import IndexedReader
+from hzlm.data.indexed_layout import BLOCK, bin_path, idx_path
+from hzlm.errors import UserError
+from hzlm.progress import Progress
+from hzlm.tools.datasets.ids import IdChecker
+from hzlm.vocabulary import Vocabulary
+
+_BLOCK_BYTES = 1 << 22
+
+
+def check_dataset(folder: Path) -> Iterator[str]:
+    """Looks at all of a dataset, in constant memory.
+
+    Sidecars, sizes and checksums of all files, the vocabulary's fingerprint, headers, offsets and documents of the
+    indexes, the alignment of the streams, and every id and mark against the vocabulary.
+
+    Returns:
+        A line for each fault, as it is found; it names the file.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such dataset folder; make one with hzlm prepare")
+    sidecars: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        try:
+            sidecars[split] = read_sidecar(folder, split)
+        except UserError as error:
+            yield str(error)
+    yield from _check_files(folder, sidecars)
+    try:
+        vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+    except UserError as error:
+        yield str(error)
+        return
+    checker = IdChecker(vocabulary)
+    for split, info in sidecars.items():
+        if info["vocabulary"] != vocabulary.fingerprint:
+            yield f"{folder / VOCABULARY_FILE}: not the vocabulary that the {split} split was made with"
+        else:
+            yield from _check_streams(folder, split, info, checker)
+
+
+def _check_files(folder: Path, sidecars: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    files = {name: noted for info in sidecars.values() for name, noted in info["files"].items()}
+    names = {str(noted["sha256"]): name for name, noted in files.items()}
+    total = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
+    with Progress(total, "reading", "bytes") as bar:
+        for name, noted in files.items():
+            try:
+                size, checksum = _read(folder / name, bar)
+            except OSError as error:
+                yield f"{folder / name}: cannot be read ({error.strerror}); copy it again, or prepare the dataset again"
+                continue
+            other = names.get(checksum, name)
+            if checksum == noted["sha256"] and size == noted["bytes"]:
+                continue
+            if other != name:
+                yield f"{folder / name}: holds what {other} should hold: give both their names again"
+            elif size != noted["bytes"]:
+                yield f"{folder / name}: holds {size} bytes instead of {noted['bytes']}: damaged; copy it again"
+            else:
+                yield f"{folder / name}: its checksum does not fit: damaged; copy it again"
+
+
+def _read(path: Path, bar: Progress) -> tuple[int, str]:
+    """The size of a file, and its SHA-256."""
+    checksum, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            checksum.update(block)
+            size += len(block)
+            bar.advance(len(block))
+    return size, checksum.hexdigest()
+
+
+def _check_streams(folder: Path, split: str, info: Mapping[str, Any], checker: IdChecker) -> Iterator[str]:
+    readers: dict[str, IndexedReader] = {}
+    for stream in STREAMS:
+        prefix = stream_prefix(folder, split, stream)
+        if not (bin_path(prefix).is_file() and idx_path(prefix).is_file()):
+            continue  # named with the checksums
+        try:
+            reader = IndexedReader(prefix)
+            reader.verify()
+        except UserError as error:
+            yield str(error)
+        else:
+            readers[stream] = reader
+    if len(readers) < len(STREAMS):
+        return
+    hanzi = readers["hanzi"]
+    if [info["sequences"], info["positions"]] != [len(hanzi), len(hanzi.numbers)]:
+        yield f"{sidecar_path(folder, split)}: its counts are not its streams'; prepare the dataset again"
+    strangers = [reader for reader in readers.values() if not _have_equal_indexes(reader, hanzi)]
+    for reader in strangers:
+        yield f"{idx_path(reader.prefix)}: its lengths or documents are not those of the hanzi; prepare it again"
+    if not strangers:
+        with Progress(len(hanzi), f"checking {split}", "sentences") as bar:
+            yield from checker.check(readers, bar)
+
+
+def _have_equal_indexes(reader: IndexedReader, other: IndexedReader) -> bool:
+    for one, two in ((reader.lengths, other.lengths), (reader.documents, other.documents)):
+        if len(one) != len(two):
+            return False
+        for start in range(0, len(one), BLOCK):
+            if not np.array_equal(one[start : start + BLOCK], two[start : start + BLOCK]):
+                return False
+            reader.release()
+            other.release()
+    return True

@@ -1,0 +1,1 @@
+"""Reading: files of any size and format -> the texts of their documents."""

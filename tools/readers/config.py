@@ -1,0 +1,16 @@
+"""How inputs are read."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hzlm.settings import Section
+
+
+class InputConfig(Section):
+    """How the documents of the inputs are told apart."""
+
+    document: Literal["blank-line", "line"] = "blank-line"
+    """What ends a document in a text file: a blank line, or each line."""
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    """Field of a JSON record, or column of a parquet table, that holds the text."""
