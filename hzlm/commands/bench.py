@@ -17,6 +17,7 @@ EXAMPLES = (
     "hzlm bench decode",
     "hzlm bench decode --model runs/first --data runs/data/test.tsv",
     "hzlm bench data corpus/ --workers 2",
+    "hzlm bench readings labels.tsv",
 )
 
 
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="text (default: the demo's)")
     data.add_argument("--workers", type=count, metavar="N", help="processes (default: the cores of this machine)")
     data.set_defaults(measure=_bench_data)
+    readings = subjects.add_parser("readings", help="wrong syllables beside labels, of hzlm and of other readers")
+    readings.add_argument("labels", nargs="+", type=Path, metavar="LABELS.tsv", help="lines of id, readings, sentence")
+    readings.add_argument("--readers", nargs="+", metavar="NAME", default=["pypinyin", "pypinyin-words", "ours"],
+                          help="of pypinyin, pypinyin-words, pypinyin-packages, g2pm, ours")  # fmt: skip
+    readings.set_defaults(measure=_bench_readings)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -87,3 +93,9 @@ def _bench_data(options: argparse.Namespace) -> None:
 
     inputs = options.inputs or fetch_demo_text(DATA.parent / "text")
     bench_data(inputs, options.workers or len(os.sched_getaffinity(0)), DATA.parent)
+
+
+def _bench_readings(options: argparse.Namespace) -> None:
+    from hzlm.tools.bench.readings import bench_readings
+
+    print(bench_readings(options.labels, options.readers))

@@ -1,6 +1,5 @@
 """Ways to read sentences beside human labels: wrong syllables, with and without tone, and characters a second."""
 
-import argparse
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -160,7 +159,13 @@ def bench_readings(files: Sequence[Path], readers: Sequence[str]) -> str:
     """A table of wrong syllables in 10,000 for each reader (of `READERS`) and label file, and its speed on all.
 
     Every reader runs in a process of its own, since pypinyin's packages change pypinyin for the whole process.
+
+    Raises:
+        UserError: a reader is unknown, or a file is no table of labels.
     """
+    for name in readers:
+        if name not in READERS:
+            raise UserError(f"{name}: no such reader; known: {', '.join(READERS)}")
     labels = [read_labels(path) for path in files]
     rows = []
     for name in readers:
@@ -172,19 +177,3 @@ def bench_readings(files: Sequence[Path], readers: Sequence[str]) -> str:
     headings = [f"{label.name} {kind}" for label in labels for kind in ("toneless", "with tone")]
     notes = [f"{label.name}: {len(label.sentences)} rows, {label.skipped} skipped" for label in labels]
     return "\n".join([*notes, format_table(["reader", *headings, "characters/s"], rows)])
-
-
-def main() -> None:
-    """Prints the table for the files named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m hzlm.tools.bench.readings", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="LABELS.tsv")
-    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
-    options = parser.parse_args()
-    try:
-        print(bench_readings(options.files, options.readers))
-    except UserError as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()
