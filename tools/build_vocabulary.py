@@ -66,7 +66,7 @@ def build_vocabulary(counts: PairCounts, settings: VocabularyConfig, runs: Mappi
     for (character, _), count in counts.items():
         totals[character] += count
     needed = gb2312_level_1() if settings.gb2312 else set()
-    needed = needed.union(*map(_read_characters, settings.include))
+    needed = needed.union(*map(read_characters, settings.include))
     pieces = None
     if settings.pieces:
         letters = {character for character in totals.keys() | needed if RUN.fullmatch(character)}
@@ -118,7 +118,8 @@ def _choose(totals: Counter[str], needed: set[str], settings: VocabularyConfig) 
     return [character for character in ranked if character in chosen]
 
 
-def _read_characters(path: Path) -> set[str]:
+def read_characters(path: Path) -> set[str]:
+    """The characters of a file, but for blanks. Raises `UserError` where it cannot be read or is no UTF-8 text."""
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:

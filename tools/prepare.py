@@ -12,6 +12,9 @@ from hzlm.data.dataset import SPLITS, VOCABULARY_FILE
 from hzlm.decode.ngram import NGRAM_FILE
 from hzlm.errors import UserError
 from hzlm.settings import save_settings
+from hzlm.tools.annotation.user_dictionary import read_dictionary
+from hzlm.tools.build_vocabulary import read_characters
+from hzlm.tools.decontaminate import read_test_file
 from hzlm.tools.engines.engine import Engine
 from hzlm.tools.readers.files import cut_pieces, find_files, source_name
 from hzlm.tools.readers.troubles import Troubles
@@ -20,6 +23,7 @@ from hzlm.tools.stages.config import PrepareConfig
 from hzlm.tools.stages.ngram import ARPA_FILE
 from hzlm.tools.stages.run import STAGES, run_stages
 from hzlm.tools.stages.work import REPORT_FILE, Work, lock_folder
+from hzlm.vocabulary import Vocabulary
 
 TASK_BYTES = 32 << 20
 """What a task of the reading stage reads, in bytes on disk; a compressed file is never cut."""
@@ -50,6 +54,7 @@ def prepare(
     start = time.monotonic()
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{output}: this exists already; remove it or choose another output")
+    _check_settings(config)
     troubles = Troubles()
     files = find_files(inputs, troubles)
     folder = work_folder(output)
@@ -66,6 +71,21 @@ def prepare(
     if not keep_work:
         shutil.rmtree(folder)
     return report
+
+
+def _check_settings(config: PrepareConfig) -> None:
+    """Looks at the files that settings name before hours of work go by."""
+    if config.vocabulary.path is not None:
+        Vocabulary.load(config.vocabulary.path)
+    for path in config.vocabulary.include:
+        read_characters(path)
+    for path in config.annotation.dictionaries:
+        read_dictionary(path)
+    for path in config.decontaminate.files:
+        read_test_file(path)
+    arpa = config.ngram.arpa
+    if arpa is not None and (not os.access(arpa.parent, os.W_OK) or (arpa.exists() and not arpa.is_file())):
+        raise UserError(f"{arpa}: cannot write this file; name another one for ngram.arpa, in a folder that is there")
 
 
 def work_folder(output: Path) -> Path:

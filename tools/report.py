@@ -37,8 +37,8 @@ class Report:
     not_in_tsv: int
     """Held-out sentences that pinyin notation cannot express, since they hold blanks: in the streams, in no .tsv."""
     vocabulary: dict[str, Any]
-    """`size`: characters that can be targets; `coverage`: share of the training split's characters that are among them;
-    `unknown`: the most frequent of those that are not, with their counts."""
+    """`size`: how many targets, of which `characters` are characters, and the others pieces and bytes; `coverage`: share
+    of the training split's characters that are known; `unknown`: the most frequent of the others, with their counts."""
     second_readings: int
     """Characters for which the annotation has a second opinion."""
     samples: list[dict[str, Any]]
@@ -126,7 +126,7 @@ class Report:
                 for cause, entry in self.troubles.to_json().items()
             ),
             *(f"kept       {amount}: {split}" for split, amount in self.kept.items()),
-            f"vocabulary {self.vocabulary['size']:,} characters, "
+            f"vocabulary {self.vocabulary['size']:,} targets, {self.vocabulary['characters']:,} of them characters, "
             f"{100 * self.vocabulary['coverage']:.4f} % of the training text",
         ]
         if self.vocabulary["unknown"]:

@@ -139,4 +139,6 @@ def test_letters_and_digits_in_pieces(tmp_path: Path) -> None:
     positions = sum(train.lengths.tolist())
     characters = sum(len(train.vocabulary.decode(train.record(i).hanzi)) for i in range(len(train)))
     assert positions < 0.8 * characters
+    assert sum(amount.characters for amount in report.kept.values()) == sum(map(len, kept))
     assert report.vocabulary["coverage"] == 1.0
+    assert report.vocabulary["size"] == report.vocabulary["characters"] + 60 + 256

@@ -188,6 +188,10 @@ def test_an_output_that_cannot_be_made(corpus: Path, tmp_path: Path) -> None:
         (["split.dev=0.5", "split.test=0.5"], "nothing is left for training"),
         (["split.dev=0.1", "--workers=2", "--on=slurm"], "give slurm.jobs and slurm.cpus instead"),
         (["vocabulary.path=none.json"], "none.json"),
+        (["vocabulary.include=[none.txt]"], "none.txt"),
+        (["annotation.dictionaries=[none.txt]"], "none.txt"),
+        (["decontaminate.files=[none.tsv]"], "none.tsv"),
+        (["ngram.order=3", "ngram.arpa=none/model.arpa"], "model.arpa: cannot write this file"),
     ],
 )
 def test_wrong_values(
@@ -197,4 +201,4 @@ def test_wrong_values(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("hzlm: error: ")
     assert message in error
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"], "before any work is done"

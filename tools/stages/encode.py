@@ -53,6 +53,7 @@ def encode(work: Work, task: int, folder: Path) -> Tally:
             "lengths": encoded.lengths,
             "splits": chunk["splits"][kept],
             "documents": chunk["documents"][kept],
+            "characters": lengths[kept],
         },
         folder / ENCODED_FILE,
     )

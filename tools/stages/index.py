@@ -1,7 +1,9 @@
 """The stage that writes the dataset: the chunks one after the other, each split by itself."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,10 @@ def index(work: Work, task: int, folder: Path) -> Tally:
     chunks = [work.task_folder("encode", chunk.number) for chunk in work.chunks]
     with SplitWriter(folder, split, vocabulary) as writer:
         for encoded in chunks:
-            record, lengths, ends = _of_split(encoded / ENCODED_FILE, task)
-            writer.add_many(record, lengths, ends)
-            tally.kept.count(len(record.hanzi), len(lengths))
+            chunk = load_file(encoded / ENCODED_FILE)
+            is_here = chunk["splits"] == task
+            writer.add_many(*_select(chunk, is_here))
+            tally.kept.count(int(chunk["characters"][is_here].sum()), int(is_here.sum()))
         writer.finish()
     if split in TSV_SPLITS:
         with (folder / f"{split}.tsv").open("wb") as table:
@@ -34,15 +37,14 @@ def index(work: Work, task: int, folder: Path) -> Tally:
     return tally
 
 
-def _of_split(path: Path, split: int) -> tuple[Record, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The sentences of a chunk in one split, one after the other; their lengths; after which of them documents end."""
-    chunk = load_file(path)
-    is_here = chunk["splits"] == split
-    positions = np.repeat(is_here, chunk["lengths"])
+def _select(
+    chunk: Mapping[str, npt.NDArray[Any]], chosen: npt.NDArray[np.bool_]
+) -> tuple[Record, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The chosen sentences, one after the other; their lengths in positions; after which of them documents end."""
+    positions = np.repeat(chosen, chunk["lengths"])
     record = Record(*(chunk[stream][positions] for stream in STREAMS))
-    documents = chunk["documents"][is_here]
-    ends = np.flatnonzero(np.diff(documents, append=-1)) + 1
-    return record, chunk["lengths"][is_here], ends
+    ends = np.flatnonzero(np.diff(chunk["documents"][chosen], append=-1)) + 1
+    return record, chunk["lengths"][chosen], ends
 
 
 INDEX = Stage("index", (), lambda work: len(SPLITS), index)

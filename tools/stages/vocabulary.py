@@ -71,6 +71,7 @@ def _describe(vocabulary: Vocabulary, counts: PairCounts) -> dict[str, object]:
     )
     return {
         "size": vocabulary.target_size,
+        "characters": len(vocabulary.characters),
         "coverage": 1 - unknown.total() / totals.total(),
         "unknown": dict(unknown.most_common(SHOWN_UNKNOWN)),
     }

@@ -28,9 +28,11 @@ on_slurm = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
 @pytest.fixture(scope="module")
-def slurm() -> Iterator[Slurm]:
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """Two nodes of two CPUs."""
     with Slurm(cpus=2) as slurm, pytest.MonkeyPatch.context() as patch:
+        # A job that is cancelled before it begins may leave its log where it was sent from.
+        patch.chdir(tmp_path_factory.mktemp("sent_from"))
         for name, value in {**slurm.environment, "PYTHONPATH": str(Path(tasks.__file__).parent)}.items():
             patch.setenv(name, value)
         yield slurm
