@@ -57,11 +57,16 @@ class ModelConfig(Section):
 
 
 def _weigh(path: Any) -> Any:
-    """A folder -> the mapping of it to weight 1; a mapping goes on as it is."""
+    """A folder -> the mapping of it to weight 1; a mapping goes on as it is, where it names no folder twice."""
     if isinstance(path, str | Path):
         return {path: 1.0}
     if not isinstance(path, dict):
         raise ValueError(f"data.path = {path!r}: must be a folder, or a mapping of folders to weights")
+    spelt: dict[Path, str | Path] = {}
+    for name in path:
+        first = spelt.setdefault(Path(name), name)
+        if first != name:
+            raise ValueError(f"data.path: {first} and {name} are the same folder; name it once, with one weight")
     return path
 
 

@@ -1,5 +1,6 @@
 """Files that are whole or not there: how they are written, and how one knows that they are as they were written."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -7,21 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No space left, quota exceeded, beyond the size that a file may have."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`. What was written there is forced to the disk and takes the place of `path`.
 
-    So `path` is what it was or what it shall be, whenever the process is killed; what it was, where the block fails.
+    So `path` is what it was or what it shall be, whenever the process is killed; what it was, where the block fails. A
+    symbolic link stays, and what it links to is replaced.
     """
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
         force_to_disk(temporary)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    temporary.replace(path)
     force_to_disk(path.parent)
 
 

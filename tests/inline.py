@@ -11,6 +11,9 @@ class InlineEngine:
         self.ran: list[tuple[str, int]] = []
         """Stage and number of the tasks, in the order in which they ran."""
 
+    def clear(self) -> None:
+        """Nothing is ever left running."""
+
     def run(
         self,
         name: str,

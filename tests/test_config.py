@@ -79,6 +79,8 @@ def test_a_folder_alone_has_weight_one(file: Path) -> None:
     [
         ("data.path=3", "data.path = 3: must be a folder, or a mapping of folders to weights"),
         ("data.path={}", "data.path = {}: Value should have at least 1 item"),
+        ("data.path={runs/a: 2, ./runs/a: 7}", "data.path: runs/a and ./runs/a are the same folder; name it once"),
+        ("data.path={runs/a: 2, runs/b: 1, runs//a/: 2}", "data.path: runs/a and runs//a/ are the same folder"),
         ("data.path={runs/a: 0}", "data.path.runs/a = 0: must be greater than 0"),
         ("data.path={runs/a: much}", 'data.path.runs/a = "much": must be a valid number'),
         ("data.temperature=0.5", "data.temperature = 0.5: must be greater than or equal to 1"),

@@ -20,9 +20,10 @@ from hzlm.tools.readers.files import cut_pieces, find_files, source_name
 from hzlm.tools.readers.troubles import Troubles
 from hzlm.tools.report import Report
 from hzlm.tools.stages.config import PrepareConfig
+from hzlm.tools.stages.index import index_files
 from hzlm.tools.stages.ngram import ARPA_FILE
 from hzlm.tools.stages.run import STAGES, run_stages
-from hzlm.tools.stages.work import REPORT_FILE, Work, lock_folder
+from hzlm.tools.stages.work import REPORT_FILE, Work, lock_folder, remove_at_once
 from hzlm.vocabulary import Vocabulary
 
 TASK_BYTES = 32 << 20
@@ -52,25 +53,32 @@ def prepare(
             another preparation is at work there.
     """
     start = time.monotonic()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"{output}: this exists already; remove it or choose another output")
+    output = output.resolve()
+    _check_output(output)
     _check_settings(config)
-    troubles = Troubles()
-    files = find_files(inputs, troubles)
     folder = work_folder(output)
+    troubles = Troubles()
+    files = find_files(inputs, troubles, left_out=(output, folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output}: cannot write here: {error.strerror}; choose another output") from error
     with lock_folder(folder):
+        _check_output(output)
+        engine.clear()
         work = Work.create(folder, _plan(files, config))
         work.renew(list(STAGES.values()))
-        run_stages(work, engine)
-        report = Report.of_work(work, troubles, time.monotonic() - start)
+        is_whole = run_stages(work, engine)
+        report = Report.of_work(work, troubles, time.monotonic() - start, is_whole)
         _assemble(work, report, output)
-    if not keep_work:
-        shutil.rmtree(folder)
+        if not keep_work:
+            remove_at_once(folder)
     return report
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output}: this exists already; remove it or choose another output")
 
 
 def _check_settings(config: PrepareConfig) -> None:
@@ -95,7 +103,7 @@ def work_folder(output: Path) -> Path:
 
 def _plan(files: Sequence[Path], config: PrepareConfig) -> dict[str, Any]:
     """What the tasks have to know. It depends on the files and the settings alone."""
-    status = [path.stat() for path in files]
+    status = [path.stat() if path.exists() else None for path in files]
     groups: list[list[tuple[str, int, int]]] = []
     room = 0
     for piece in cut_pieces(files, TASK_BYTES):
@@ -106,7 +114,8 @@ def _plan(files: Sequence[Path], config: PrepareConfig) -> dict[str, Any]:
         room -= piece.end - piece.start
     return {
         "files": [
-            (str(path.absolute()), found.st_size, found.st_mtime_ns) for path, found in zip(files, status, strict=True)
+            (str(path.absolute()), found and found.st_size, found and found.st_mtime_ns)
+            for path, found in zip(files, status, strict=True)
         ],
         "sources": [source_name(path) for path in files],
         "pieces": groups,
@@ -119,8 +128,9 @@ def _assemble(work: Work, report: Report, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".dataset.", dir=work.folder) as scratch:
         whole = Path(scratch) / output.name
         whole.mkdir()
-        folders = [work.task_folder("index", task) for task in range(len(SPLITS))]
-        made = [path for folder in folders for path in folder.iterdir() if path.name != REPORT_FILE]
+        made = [
+            work.task_folder("index", task) / name for task, split in enumerate(SPLITS) for name in index_files(split)
+        ]
         made.append(work.task_folder("vocabulary", 0) / VOCABULARY_FILE)
         settings = work.config.ngram
         if settings.order is not None:

@@ -3,7 +3,6 @@
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +25,8 @@ class Report:
 
     seconds: float
     """How long this call took; stages that were done before it are not in it."""
+    is_whole: bool
+    """Whether this call did all the work, and none was done before."""
     files: dict[str, int]
     """Characters read, by file."""
     troubles: Troubles
@@ -37,8 +38,8 @@ class Report:
     not_in_tsv: int
     """Held-out sentences that pinyin notation cannot express, since they hold blanks: in the streams, in no .tsv."""
     vocabulary: dict[str, Any]
-    """`size`: how many targets, of which `characters` are characters, and the others pieces and bytes; `coverage`: share
-    of the training split's characters that are known; `unknown`: the most frequent of the others, with their counts."""
+    """`size`: how many targets, of which `characters` are characters, the others pieces and bytes; `coverage`: share of
+    the training split's characters that are known; `unknown`: the most frequent of the others, with their counts."""
     second_readings: int
     """Characters for which the annotation has a second opinion."""
     samples: list[dict[str, Any]]
@@ -47,37 +48,43 @@ class Report:
     """The n-gram model of the training split (`NgramSummary`), where one was asked for."""
 
     @classmethod
-    def of_work(cls, work: Work, troubles: Troubles, seconds: float) -> Self:
+    def of_work(cls, work: Work, troubles: Troubles, seconds: float, is_whole: bool) -> Self:
         """Gathers what the tasks of all stages reported.
 
         Args:
             work: all its stages are done.
             troubles: what was wrong when the files were looked for.
             seconds: how long the call took.
+            is_whole: whether it did all the work.
         """
-        made: dict[str, list[dict[str, Any]]] = {}
         stages: dict[str, Tally] = {}
+        files: Counter[str] = Counter()
+        samples: list[tuple[Any, ...]] = []
+        last: dict[str, dict[str, Any]] = {}
+        not_in_tsv = second_readings = 0
         for name, stage in STAGES.items():
             total = stages[name] = Tally()
             for task in range(stage.count_tasks(work)):
                 tally = work.tally(name, task)
                 total.add(tally)
-                made.setdefault(name, []).append(tally.made)
+                made = last[name] = tally.made
+                files.update(made.get("files", {}))
+                not_in_tsv += made.get("not_in_tsv", 0)
+                second_readings += made.get("second_readings", 0)
+                samples = heapq.nsmallest(SAMPLES, [*samples, *map(tuple, made.get("samples", ()))])
         troubles.merge(stages["read"].troubles)
-        samples = heapq.nsmallest(SAMPLES, (tuple(sample) for part in made["annotate"] for sample in part["samples"]))
         return cls(
             seconds=seconds,
-            files=_add_up(part["files"] for part in made["read"]),
+            is_whole=is_whole,
+            files=dict(files),
             troubles=troubles,
             stages=stages,
             kept={split: work.tally("index", task).kept for task, split in enumerate(SPLITS)},
-            not_in_tsv=sum(part["not_in_tsv"] for part in made["encode"]),
-            vocabulary=made["vocabulary"][0],
-            second_readings=sum(part["second_readings"] for part in made["annotate"]),
-            samples=[
-                dict(zip(("sentence", "place", "reading", "second"), sample[1:], strict=True)) for sample in samples
-            ],
-            ngram=made["ngram"][0] if "ngram" in made else None,
+            not_in_tsv=not_in_tsv,
+            vocabulary=last["vocabulary"],
+            second_readings=second_readings,
+            samples=[dict(zip(_SAMPLE, sample[1:], strict=True)) for sample in samples],
+            ngram=last.get("ngram"),
         )
 
     @property
@@ -111,10 +118,10 @@ class Report:
 
     def __str__(self) -> str:
         """The report as lines for people."""
-        rate = self.characters / max(self.seconds, 1e-9)
+        rate = f"{self.characters / max(self.seconds, 1e-9):,.0f} characters/s" if self.is_whole else "after a restart"
         lines = [
             f"read       {self.characters:,} characters in {len(self.files):,} files: {self.seconds:.1f} s, "
-            f"{rate:,.0f} characters/s, {self.peak_memory_mb:,} MB at most in a process",
+            f"{rate}, {self.peak_memory_mb:,} MB at most in a process",
             *self._stage_table().splitlines(),
             *(
                 f"dropped    {amount}: {cause}"
@@ -156,10 +163,3 @@ class Report:
 def _stage_json(tally: Tally) -> dict[str, Any]:
     stored = tally.to_json()
     return {key: stored[key] for key in ("read", "kept", "dropped", "removed", "seconds", "peak_memory_mb")}
-
-
-def _add_up(parts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return dict(total)

@@ -27,13 +27,13 @@ def train_pieces(runs: Mapping[str, int], size: int, required: Collection[str] =
     """
     from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-    if not runs:
+    if not runs and not required:
         return Pieces((), ())
     alphabet = _alphabet(runs) | set(required)
     if len(alphabet) > size:
         raise UserError(
-            f"vocabulary.pieces is {size}, but the text has {len(alphabet)} different letters and digits, and each is "
-            f"a piece; give at least {len(alphabet)}, or 0 for a vocabulary of characters alone"
+            f"vocabulary.pieces is {size}, but text and vocabulary.include have {len(alphabet)} different letters and "
+            f"digits, and each is a piece; give at least {len(alphabet)}, or 0 for a vocabulary of characters alone"
         )
     spelt = Counter(dict.fromkeys(required, 1))
     for run, count in runs.items():

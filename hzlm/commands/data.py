@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                          help="positions of a row that sentences are packed into (default 128)")  # fmt: skip
     inspect.set_defaults(act=_inspect)
 
-    check = actions.add_parser("check", help="read every byte of a dataset and name each fault; exit status 2 if any")
+    check = actions.add_parser("check", help="read every byte of a dataset and name each fault; exit status 2 if any",
+                               description="Reads every byte of the streams, sidecars and vocabulary of a dataset, and "
+                               "names each fault. Of the other files (dev.tsv, test.tsv, report.json, prepare.yaml) "
+                               "no checksum is kept: they are not looked at.")  # fmt: skip
     check.add_argument("folder", type=Path, metavar="FOLDER", help="dataset folder")
     check.set_defaults(act=_check)
 
@@ -39,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     merge.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="dataset folder to be written")
     merge.set_defaults(act=_merge)
 
-    split = actions.add_parser("split", help="cut a dataset between documents into parts")
+    split = actions.add_parser("split", help="cut a dataset between documents into parts",
+                               description="Cuts the streams of a dataset between documents into parts of about as "
+                               "many positions. dev.tsv and test.tsv are not cut.")  # fmt: skip
     split.add_argument("folder", type=Path, metavar="FOLDER", help="dataset folder")
     split.add_argument("--parts", type=count, required=True, metavar="N", help="how many parts")
     split.add_argument("--output", type=Path, required=True, metavar="FOLDER",
@@ -96,11 +101,9 @@ def _split(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from hzlm.stored_files import replacing
-    from hzlm.tools.datasets.export import export_jsonl
+    from hzlm.tools.datasets.export import export_file, export_jsonl
 
     if options.output is None:
         export_jsonl(options.folder, options.split, sys.stdout)
-        return
-    with replacing(options.output) as path, path.open("w", encoding="utf-8") as file:
-        export_jsonl(options.folder, options.split, file)
+    else:
+        export_file(options.folder, options.split, options.output)

@@ -62,17 +62,17 @@ class Blend:
         return [part / sum(parts) for part in parts]
 
     def check_lengths(self, longest: int, setting: str) -> None:
-        """Raises UserError where a sentence has more than `longest` characters, the value of the setting named."""
+        """Raises UserError where a sentence has more than `longest` positions, the value of the setting named."""
         for dataset, found in zip(self.datasets, self._longest, strict=True):
             if found > longest:
                 raise UserError(
-                    f"{setting} is {longest}, but {dataset.folder} holds a sentence of {found} characters: "
+                    f"{setting} is {longest}, but {dataset.folder} holds a sentence of {found} positions: "
                     "raise it, or prepare the text with a smaller sentences.max_length"
                 )
 
     @cached_property
     def _longest(self) -> list[int]:
-        """Characters in the longest sentence of each dataset: one pass over all lengths."""
+        """Positions of the longest sentence of each dataset: one pass over all lengths."""
         return [int(dataset.lengths.max()) for dataset in self.datasets]
 
 

@@ -1,7 +1,7 @@
 """A dataset folder: for each split three aligned streams of ids, and a sidecar that vouches for them.
 
     vocabulary.json
-    {train,dev,test}.{hanzi,reading,marks}.{bin,idx}    one sequence a sentence, one number a character
+    {train,dev,test}.{hanzi,reading,marks}.{bin,idx}    one sequence a sentence, one number a position
     {train,dev,test}.json                               sidecar: sizes, checksums, counts, vocabulary fingerprint
 
 `hzlm prepare` adds report.json and, of the held-out splits, dev.tsv and test.tsv.
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from hzlm.data.indexed import IndexedReader, IndexedWriter
 from hzlm.data.indexed_layout import bin_path, idx_path
+from hzlm.data.indexed_streams import check_streams, id_dtype
 from hzlm.data.marks import MARK_FOLLOWS
 from hzlm.errors import UserError
 from hzlm.stored_files import describe_file, replacing
@@ -34,20 +35,15 @@ VOCABULARY_FILE = "vocabulary.json"
 FORMAT = "hzlm-dataset"
 VERSION = 2
 
-_BLOCK = 1 << 16
-_MOST_BLOCKS = 32
-"""Of lengths that opening compares: all of them up to 2 million sentences, which takes 10 ms, else these, spread over
-the file, so that opening takes no longer the more sentences there are."""
-
 
 @dataclass(frozen=True)
 class Record:
-    """One sentence of N characters."""
+    """One sentence of N positions, each a character, or with pieces also a piece or a byte."""
 
     hanzi: npt.NDArray[np.int32]
     """int32 [N], target ids; [UNK] for a character outside the vocabulary."""
     reading: npt.NDArray[np.int32]
-    """int32 [N], toned syllable ids; a character without a reading carries its id in `hanzi`."""
+    """int32 [N], toned syllable ids; what has no reading carries its id in `hanzi`."""
     marks: npt.NDArray[np.uint8]
     """uint8 [N], as `hzlm.data.marks` says."""
 
@@ -62,9 +58,9 @@ class SplitWriter:
         self._folder = folder
         self._split = split
         self._fingerprint = vocabulary.fingerprint
-        id_dtype = np.uint16 if vocabulary.size <= 2**16 else np.int32
+        ids = id_dtype(vocabulary)
         self._streams = {
-            stream: IndexedWriter(stream_prefix(folder, split, stream), np.uint8 if stream == "marks" else id_dtype)
+            stream: IndexedWriter(stream_prefix(folder, split, stream), np.uint8 if stream == "marks" else ids)
             for stream in STREAMS
         }
         self._sequences = 0
@@ -87,7 +83,7 @@ class SplitWriter:
 
         Args:
             record: the sentences, one after the other.
-            lengths: int [S], the characters in each of them.
+            lengths: int [S], the positions in each of them.
             ends: int [E], ascending, 0 to S: a document ends after so many of these sentences.
 
         Raises:
@@ -153,10 +149,15 @@ class Dataset:
         self.streams = streams
         """By the names of STREAMS."""
         self._hanzi, self._reading, self._marks = (streams[stream] for stream in STREAMS)
+        ids = np.arange(vocabulary.size, dtype=np.int32)
+        # Looking ids up takes little longer than a copy, and refuses those outside; negative ones made positive, since
+        # they would count from the end.
+        is_unsigned = id_dtype(vocabulary).kind == "u"
+        self._look_up = ids.take if is_unsigned else lambda stored: ids.take(stored.view(np.uint32))
 
     @classmethod
     def open(cls, folder: Path, split: str) -> Self:
-        """Opens a split after checking sizes, vocabulary and that the streams are aligned.
+        """Opens a split after checking sizes, vocabulary and, in some blocks, that the streams are aligned and the ids.
 
         What takes longer the larger the dataset is (checksums, every id) is left to `hzlm data check`.
 
@@ -172,12 +173,8 @@ class Dataset:
         if vocabulary.fingerprint != info["vocabulary"]:
             raise UserError(f"{folder / VOCABULARY_FILE}: not the vocabulary that this dataset was made with")
         streams = {stream: IndexedReader(stream_prefix(folder, split, stream)) for stream in STREAMS}
+        check_streams(streams, vocabulary)
         hanzi = streams["hanzi"]
-        for reader in (streams["reading"], streams["marks"]):
-            if not _are_aligned(reader, hanzi):
-                raise UserError(f"{idx_path(reader.prefix)}: its lengths are not those of the hanzi")
-            reader.release()
-        hanzi.release()
         if [info["sequences"], info["positions"]] != [len(hanzi), len(hanzi.numbers)]:
             path = sidecar_path(folder, split)
             raise UserError(f"{path}: this file is damaged: its counts are not its streams'; prepare the dataset again")
@@ -185,7 +182,7 @@ class Dataset:
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
-        """int32 [S], characters in each sentence."""
+        """int32 [S], positions in each sentence."""
         return self._hanzi.lengths
 
     @property
@@ -203,15 +200,18 @@ class Dataset:
         return len(self._hanzi)
 
     def record(self, index: int) -> Record:
-        """Sentence `index`."""
-        return Record(
-            self._hanzi[index].astype(np.int32), self._reading[index].astype(np.int32), self._marks[index].copy()
-        )
+        """Sentence `index`. Raises `UserError` where it holds ids outside the vocabulary; the text names the file."""
+        try:
+            return Record(
+                self._look_up(self._hanzi[index]), self._look_up(self._reading[index]), self._marks[index].copy()
+            )
+        except IndexError as error:
+            raise self._outside(index) or error from None
 
-    def context(self, index: int, characters: int) -> list[int]:
+    def context(self, index: int, positions: int) -> list[int]:
         """The sentences before sentence `index` in its document's text: their numbers, in the order of the text.
 
-        As many as fit into so many characters, back to where one is missing: the text's start, or a sentence that was
+        As many as fit into so many positions, back to where one is missing: the text's start, or a sentence that was
         left out of the dataset.
         """
         # Not by numpy's searchsorted, which would copy the whole array to align it.
@@ -219,11 +219,20 @@ class Dataset:
         start = self.documents.item(document)
         before = index
         while before > start and (self._marks[before][:1] & MARK_FOLLOWS).any():
-            characters -= self.lengths.item(before - 1)
-            if characters < 0:
+            positions -= self.lengths.item(before - 1)
+            if positions < 0:
                 break
             before -= 1
         return list(range(before, index))
+
+    def _outside(self, index: int) -> UserError | None:
+        """What is wrong where sentence `index` holds ids outside the vocabulary; None where it holds none."""
+        for reader in (self._hanzi, self._reading):
+            ids = reader[index]
+            if ((ids < 0) | (ids >= self.vocabulary.size)).any():
+                what = f"sentence {index} holds ids outside the vocabulary: damaged"
+                return UserError(f"{bin_path(reader.prefix)}: {what}; copy it again, or prepare the dataset again")
+        return None
 
 
 def stream_prefix(folder: Path, split: str, stream: str) -> Path:
@@ -267,20 +276,3 @@ def check_size(path: Path, size: int) -> None:
         raise UserError(f"{path}: cannot be read ({error.strerror}); prepare the dataset again") from error
     if found != size:
         raise UserError(f"{path}: holds {found} bytes instead of {size}: damaged; prepare the dataset again")
-
-
-def _are_aligned(reader: IndexedReader, other: IndexedReader) -> bool:
-    """Whether two streams have sequences of the same lengths, seen from at most _MOST_BLOCKS blocks of lengths."""
-    count = len(other)
-    if [len(reader), len(reader.numbers)] != [count, len(other.numbers)]:
-        return False
-    blocks = -(-count // _BLOCK)
-    spread = range(blocks) if blocks <= _MOST_BLOCKS else np.linspace(0, blocks - 1, _MOST_BLOCKS).astype(int).tolist()
-    for block in spread:
-        start, end = block * _BLOCK, (block + 1) * _BLOCK
-        # The places tell of what lies between the blocks.
-        if reader.place(start) != other.place(start):
-            return False
-        if not np.array_equal(reader.lengths[start:end], other.lengths[start:end]):
-            return False
-    return True

@@ -44,6 +44,8 @@ class IndexedReader:
 
     lengths: npt.NDArray[np.int32]
     """int32 [S], numbers in each sequence; a view of the file, not aligned to its size."""
+    offsets: npt.NDArray[np.int64]
+    """int64 [S], the byte of the .bin at which each sequence begins; a view as `lengths`."""
     documents: npt.NDArray[np.int64]
     """int64 [D], the first sequence of each document, and S at the end; a view as `lengths`."""
     numbers: Array
@@ -65,7 +67,7 @@ class IndexedReader:
         if len(index) not in (borders[-1], borders[-1] + sequences):
             raise self._damage(f"holds {len(index)} bytes instead of {borders[-1]}")
         parts = (index[start:end] for start, end in pairwise(borders))
-        self.lengths, self._offsets, self.documents = (
+        self.lengths, self.offsets, self.documents = (
             part.view(t) for part, t in zip(parts, ("<i4", "<i8", "<i8"), strict=True)
         )
         end = self._check_ends()
@@ -80,7 +82,7 @@ class IndexedReader:
 
     def __getitem__(self, index: int) -> Array:
         """Sequence `index` as a read-only view [N] of the file. Raises `UserError` where the index points outside."""
-        start = self._offsets.item(index) // self.dtype.itemsize
+        start = self.offsets.item(index) // self.dtype.itemsize
         length = self.lengths.item(index)
         found = self.numbers[start : start + length]
         if start < 0 or len(found) != length:
@@ -89,7 +91,7 @@ class IndexedReader:
 
     def place(self, index: int) -> int:
         """How many numbers lie before sequence `index`, which may be S."""
-        return len(self.numbers) if index == len(self) else self._offsets.item(index) // self.dtype.itemsize
+        return len(self.numbers) if index == len(self) else self.offsets.item(index) // self.dtype.itemsize
 
     def verify(self) -> None:
         """Looks at the whole index, block by block. Raises `UserError` where it contradicts itself."""
@@ -99,7 +101,7 @@ class IndexedReader:
             if lengths.min() < 0:
                 raise self._damage("holds a negative length")
             offsets, end = place_sequences(lengths, end, self.dtype.itemsize)
-            if not np.array_equal(offsets, self._offsets[start : start + BLOCK]):
+            if not np.array_equal(offsets, self.offsets[start : start + BLOCK]):
                 raise self._damage("holds offsets that do not follow from its lengths")
             self.release()
         for start in range(0, len(self.documents), BLOCK):
@@ -119,9 +121,9 @@ class IndexedReader:
             raise self._damage("holds document borders that do not cover its sequences")
         if not len(self):
             return 0
-        if self._offsets[0] != 0 or self.lengths[-1] < 0:
+        if self.offsets[0] != 0 or self.lengths[-1] < 0:
             raise self._damage("holds a negative length, or offsets that do not begin at 0")
-        return self._offsets.item(-1) + self.lengths.item(-1) * self.dtype.itemsize
+        return self.offsets.item(-1) + self.lengths.item(-1) * self.dtype.itemsize
 
     def _map(self, path: Path) -> npt.NDArray[np.uint8]:
         """The file's bytes, memory-mapped; an empty file, which cannot be mapped, gives an empty array."""

@@ -1,6 +1,7 @@
 """`hzlm fuse`: an n-gram model becomes the companion of a trained model, with the weight that does best on dev text."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from hzlm.decode.companion import Companion, Fusion, save_companion
@@ -8,7 +9,7 @@ from hzlm.decode.converter import Converter, System
 from hzlm.decode.ngram import NGRAM_FILE, NgramModel
 from hzlm.errors import UserError
 from hzlm.evaluate.metrics import character_accuracy
-from hzlm.evaluate.run import Example, read_examples
+from hzlm.evaluate.run import Example, Line, parse_line, read_lines
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import find_checkpoint, load_model, step_of
 from hzlm.progress import Progress
@@ -39,8 +40,7 @@ def fuse(run: Path, data: Path) -> Fusion:
         raise UserError(f"{path}: no such file; make the dataset with hzlm prepare --set ngram.order=3")
     ngram = NgramModel.load(path, vocabulary)
     converter = Converter(model, vocabulary)
-    examples = list(read_examples(data / "dev.tsv", converter))
-    examples = examples[:: -(-len(examples) // SENTENCES) or 1]
+    examples = [parse_line(line, converter) for line in _choose_lines(data / "dev.tsv")]
     if not examples:
         raise UserError(f"{data / 'dev.tsv'}: no sentences in it; add text and prepare the dataset again")
     with Progress((len(WEIGHTS) + 1) * len(examples), "tuning", "sentences") as progress:
@@ -61,6 +61,12 @@ def fuse(run: Path, data: Path) -> Fusion:
     )
     save_companion(run, ngram, fusion, vocabulary)
     return fusion
+
+
+def _choose_lines(path: Path) -> list[Line]:
+    """At most SENTENCES, equally far apart; always the same ones. Only these are held."""
+    total = sum(1 for _ in read_lines(path))
+    return list(islice(read_lines(path), 0, None, -(-total // SENTENCES) or 1))
 
 
 def _accuracy(

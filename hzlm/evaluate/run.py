@@ -18,6 +18,17 @@ CANDIDATES = 10
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of the file as it stands, its columns counted and nothing else checked."""
+
+    pinyin: str
+    hanzi: str
+    origin: str | None
+    where: str
+    """File and line number, for messages."""
+
+
+@dataclass(frozen=True)
 class Example:
     """A line of the file: what the model is given, what is right, and where it comes from."""
 
@@ -87,26 +98,42 @@ def _score(examples: Sequence[Example], candidates: Sequence[Sequence[str]], ran
 
 def read_examples(path: Path, converter: Converter) -> Iterator[Example]:
     """The sentences of a file as `evaluate` takes it, one after the other. Raises UserError as `evaluate` does."""
+    for line in read_lines(path):
+        yield parse_line(line, converter)
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of such a file that are not blank; no more of it is read or held than is asked for.
+
+    Raises:
+        UserError: the file is missing or no UTF-8, or a line has not two or three columns.
+    """
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{path}:{number}"
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").rstrip("\r")
+                except UnicodeDecodeError:
+                    raise UserError(f"{where}: no UTF-8 text; convert the file to UTF-8 first") from None
+                if text.strip():
+                    yield _cut_line(text, where)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give lines of pinyin<TAB>hanzi") from None
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
-        except UnicodeDecodeError:
-            raise UserError(f"{where}: no UTF-8 text; convert the file to UTF-8 first") from None
-        if text.strip():
-            yield _parse_example(text, where, converter)
 
 
-def _parse_example(text: str, where: str, converter: Converter) -> Example:
+def _cut_line(text: str, where: str) -> Line:
     columns = text.split("\t")
     if len(columns) not in (2, 3):
         raise UserError(f"{where}: {len(columns)} columns; expected pinyin<TAB>hanzi[<TAB>source]")
     pinyin, hanzi, *origin = columns
-    source = converter.read(pinyin, where, lenient=True)
+    return Line(pinyin, hanzi, origin[0] if origin else None, where)
+
+
+def parse_line(line: Line, converter: Converter) -> Example:
+    """Raises UserError where its pinyin is none, or stands for another number of characters or for other ones."""
+    hanzi, where = line.hanzi, line.where
+    source = converter.read(line.pinyin, where, lenient=True)
     asked = source.characters
     if len(asked) != len(hanzi):
         raise UserError(f"{where}: pinyin of {len(asked)} characters, but hanzi of {len(hanzi)}; make them equal")
@@ -115,4 +142,4 @@ def _parse_example(text: str, where: str, converter: Converter) -> Example:
             raise UserError(f"{where}: character {position} of the hanzi is a blank, which no pinyin stands for")
         if literal is not None and literal != character:
             raise UserError(f"{where}: character {position} is {literal} in the pinyin but {character} in the hanzi")
-    return Example(source, hanzi, origin[0] if origin else None)
+    return Example(source, hanzi, line.origin)

@@ -1,6 +1,6 @@
 """A handful of dev sentences as a checkpoint converts them: what a person looks at while a run goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from hzlm.config import load_config
 from hzlm.data.dataset import Dataset
 from hzlm.decode.converter import Candidate, Converter, Source
 from hzlm.evaluate.metrics import character_accuracy
-from hzlm.evaluate.run import Example, read_examples
+from hzlm.evaluate.run import Example, Line, parse_line, read_lines
 from hzlm.pinyin import LITERAL, format_pinyin
 from hzlm.vocabulary import Vocabulary
 
@@ -34,28 +34,28 @@ def show_conversions(checkpoint: Path) -> dict[str, str]:
     config = load_config(checkpoint / "config.yaml")
     if not PINYIN_VIEWS & config.data.views.keys():
         return {}
-    converter = Converter.load(checkpoint)
     each = -(-CHOSEN_FROM // len(config.data.path))
-    examples = [islice(_read_dev(folder, converter), each) for folder in config.data.path]
-    samples = choose_samples(list(chain.from_iterable(examples)))
-    if not samples:
+    chosen = choose_samples(chain.from_iterable(islice(_read_dev(folder), each) for folder in config.data.path))
+    if not chosen:
         return {}
+    converter = Converter.load(checkpoint)
+    samples = [parse_line(sentence, converter) if isinstance(sentence, Line) else sentence for sentence in chosen]
     found = converter.search([sample.source for sample in samples])
     return {NAME: _tabulate(samples, [candidates[0] for candidates in found], converter.vocabulary)}
 
 
-def choose_samples(examples: list[Example]) -> list[Example]:
+def choose_samples(sentences: Iterable[Line | Example]) -> list[Line | Example]:
     """At most ten, of lengths spread over all that there are, the shortest first; always the same ones."""
-    by_length = sorted(examples, key=lambda example: len(example.hanzi))
+    by_length = sorted(sentences, key=lambda sentence: len(sentence.hanzi))
     if len(by_length) <= SAMPLES:
         return by_length
     return [by_length[number * (len(by_length) - 1) // (SAMPLES - 1)] for number in range(SAMPLES)]
 
 
-def _read_dev(folder: Path, converter: Converter) -> Iterator[Example]:
+def _read_dev(folder: Path) -> Iterator[Line | Example]:
     """The dev sentences of a dataset."""
     table = folder / "dev.tsv"
-    return read_examples(table, converter) if table.is_file() else _read_records(folder)
+    return read_lines(table) if table.is_file() else _read_records(folder)
 
 
 def _read_records(folder: Path) -> Iterator[Example]:

@@ -1,6 +1,5 @@
 """What a run says when the disk is full."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,7 @@ from pathlib import Path
 
 from hzlm.errors import UserError
 from hzlm.model.pretrained import find_checkpoint
-
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""No space left, quota exceeded, beyond the size that a file may have."""
+from hzlm.stored_files import NO_ROOM
 
 
 @contextmanager

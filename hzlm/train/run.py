@@ -92,8 +92,8 @@ def _describe_data(blend: Blend, reader: BatchReader) -> str:
     parts = zip(blend.datasets, blend.position_shares, strict=True)
     shares = ", ".join(f"{dataset.folder} ({share:.1%})" for dataset, share in parts)
     sentences = sum(len(dataset) for dataset in blend.datasets)
-    characters = sum(dataset.info["positions"] for dataset in blend.datasets)
-    return f"{shares}, {sentences:,} sentences, {characters:,} characters; rows {reader.efficiency:.1%} full"
+    positions = sum(dataset.info["positions"] for dataset in blend.datasets)
+    return f"{shares}, {sentences:,} sentences, {positions:,} positions; rows {reader.efficiency:.1%} full"
 
 
 def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:

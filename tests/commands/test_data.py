@@ -66,6 +66,15 @@ def test_export(folder: Path, tmp_path: Path, sentences: list[str], capsys: pyte
     assert output.read_text("utf-8").splitlines() == lines
 
 
+@pytest.mark.parametrize("name", ["", "nowhere/x.jsonl"])
+def test_an_output_that_cannot_be_is_one_line(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert cli.main(["data", "export", str(folder), "--to", "jsonl", "--output", name]) == 2
+    assert capsys.readouterr().err.startswith(f"hzlm: error: {Path(name)}: ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -121,7 +121,7 @@ def test_going_on_from_a_cursor_gives_the_same_batches(dataset: Dataset) -> None
 
 
 def test_a_sentence_longer_than_a_row_is_named(dataset: Dataset) -> None:
-    with pytest.raises(UserError, match=r"data\.row_length is 8, .* holds a sentence of 16 characters: raise it"):
+    with pytest.raises(UserError, match=r"data\.row_length is 8, .* holds a sentence of 16 positions: raise it"):
         make_reader(dataset, row_length=8)
 
 

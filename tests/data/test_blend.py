@@ -128,7 +128,5 @@ def test_an_empty_split_is_named_where_it_is_to_be_learned(
 def test_a_sentence_that_is_too_long_is_named_with_its_dataset(folders: tuple[Path, Path]) -> None:
     blend = Blend.open(make_config(dict.fromkeys(folders, 1.0)), "train")
     blend.check_lengths(8, "data.row_length")
-    with pytest.raises(
-        UserError, match=r"data\.row_length is 7, but .*long holds a sentence of 8 characters: raise it"
-    ):
+    with pytest.raises(UserError, match=r"data\.row_length is 7, but .*long holds a sentence of 8 positions: raise it"):
         blend.check_lengths(7, "data.row_length")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hzlm.data.dataset as dataset_module
+import hzlm.data.indexed_streams as streams_module
 from damage import altered_json, answer_of, damaged
 from hzlm.data.dataset import SPLITS, STREAMS, Dataset, Record, SplitWriter
 from hzlm.data.indexed import IndexedWriter
@@ -205,8 +205,8 @@ def test_many_records_at_once_are_the_same_files(folder: Path, tmp_path: Path, w
 
 def test_the_places_of_long_datasets_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream whose lengths differ in the second and the fourth of five blocks, of which opening compares three."""
-    monkeypatch.setattr(dataset_module, "_BLOCK", 2)
-    monkeypatch.setattr(dataset_module, "_MOST_BLOCKS", 3)
+    monkeypatch.setattr(streams_module, "_BLOCK", 2)
+    monkeypatch.setattr(streams_module, "_MOST_BLOCKS", 3)
     VOCABULARY.save(tmp_path / "vocabulary.json")
     with SplitWriter(tmp_path, "train", VOCABULARY) as writer:
         for _ in range(10):

@@ -13,7 +13,7 @@ from damage import answer_of, damaged
 from hzlm.data.indexed import IndexedReader
 from hzlm.decode import companion, converter
 from hzlm.decode.companion import Companion
-from hzlm.decode.converter import Converter
+from hzlm.decode.converter import Converter, Source
 from hzlm.errors import UserError
 from hzlm.evaluate import fuse as fuse_module
 from hzlm.evaluate.fuse import fuse
@@ -68,6 +68,23 @@ def test_the_weight_is_the_best_on_dev_and_the_converter_goes_by_it(fused: Fused
     assert with_companion == loaded.search([source], system="fused")[0][0]
     assert with_companion.log_probability != loaded.search([source], system="model")[0][0].log_probability
     assert list(evaluate(run, data / "dev.tsv").total.rows()) == ["model", "n-gram", "fused", "most frequent"]
+
+
+def test_of_many_dev_sentences_only_those_looked_at_are_parsed(fused: Fused, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, data = fused
+    lines = (data / "dev.tsv").read_text("utf-8").splitlines()
+    (data / "dev.tsv").write_text("\n \n".join(lines), "utf-8")  # blank ones count for nothing
+    monkeypatch.setattr(fuse_module, "SENTENCES", 7)
+    parsed: list[str] = []
+    read = Converter.read
+
+    def read_and_note(self: Converter, pinyin: str, where: str, lenient: bool = False) -> Source:
+        parsed.append(pinyin)
+        return read(self, pinyin, where, lenient)
+
+    monkeypatch.setattr(Converter, "read", read_and_note)
+    assert fuse(run, data).sentences == 7
+    assert parsed == [line.split("\t")[0] for line in lines[::9]], "60 lines: every ninth"
 
 
 def test_a_companion_is_whole_or_not_there(

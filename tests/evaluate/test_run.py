@@ -1,8 +1,11 @@
 """Evaluation of a model whose answers are forced: every syllable has one hanzi, or two that the test tells apart."""
 
 import json
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 from damage import answer_of, damaged
 from hzlm.config import ModelConfig
 from hzlm.decode import converter as converter_module
+from hzlm.decode.converter import Converter
 from hzlm.errors import UserError
-from hzlm.evaluate.run import evaluate
+from hzlm.evaluate.run import evaluate, read_examples, read_lines
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.pieces import Pieces
 from hzlm.vocabulary import Vocabulary
@@ -54,6 +58,26 @@ def test_scores_by_source_and_in_total(data: Path) -> None:
 def test_limit_counts_lines(data: Path) -> None:
     data.write_text("wo\t我\nai\t爱\nthis is not looked at", "utf-8")
     assert evaluate(Path("model"), data, limit=2).total.model.sentences == 2
+
+
+def peak_of(work: Callable[[], Any]) -> int:
+    """Bytes that Python allocates at once for it."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_file_is_never_in_memory_as_a_whole(data: Path) -> None:
+    line = "\t".join((" ".join(["wo"] * 500), "我" * 500, "news"))
+    data.write_text("wo ai\t我爱\n" + f"{line}\n" * 4000, "utf-8")
+    assert data.stat().st_size > 10_000_000
+    converter = Converter.load("model")
+    assert peak_of(lambda: next(read_examples(data, converter))) < 500_000
+    assert peak_of(lambda: list(islice(read_lines(data), 10))) < 500_000
+    assert peak_of(lambda: sum(1 for _ in read_lines(data))) < 500_000
 
 
 def test_table_and_json(data: Path) -> None:

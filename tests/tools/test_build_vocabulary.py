@@ -123,6 +123,17 @@ def test_letters_belong_to_the_pieces(tmp_path: Path) -> None:
     assert vocabulary.decode(vocabulary.encode("GPT的é")) == "GPT的é"
 
 
+def test_letters_that_it_must_hold_are_pieces_where_the_text_has_none(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    path = tmp_path / "needed.txt"
+    path.write_text("ABC", "utf-8")
+    counts: PairCounts = {("的", "de5"): 50}
+    vocabulary = build_vocabulary(counts, VocabularyConfig(gb2312=False, pieces=20, include=(path,)), {})
+    assert vocabulary.characters == ("的",)
+    assert vocabulary.pieces is not None
+    assert set(vocabulary.pieces.texts) == {"A", "B", "C"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

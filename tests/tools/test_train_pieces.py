@@ -40,3 +40,10 @@ def test_the_smallest_size_is_that_of_the_alphabet() -> None:
 def test_no_runs_no_pieces() -> None:
     assert train_pieces({}, 60) == Pieces((), ())
     assert Pieces((), ()).cut("ab") == ["a", "b"]
+
+
+def test_what_is_required_is_a_piece_without_any_runs() -> None:
+    assert train_pieces({}, 5, {"Z"}).texts == ("Z",)
+    assert set(train_pieces({}, 3, "ABC").texts) == set("ABC")
+    with pytest.raises(UserError, match=r"vocabulary\.pieces is 2, but .* have 3 different letters and digits"):
+        train_pieces({}, 2, "ABC")

@@ -175,7 +175,7 @@ def test_the_first_line_tells_what_is_read_and_how_full_the_rows_are(
     line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("training run: "))
     (folder,) = config.data.path
     told = re.fullmatch(
-        rf"training run: {folder} \(100\.0%\), 60 sentences, {sum(map(len, sentences))} characters; "
+        rf"training run: {folder} \(100\.0%\), 60 sentences, {sum(map(len, sentences))} positions; "
         r"rows (\d+\.\d)% full",
         line,
     )
@@ -186,7 +186,7 @@ def test_the_first_line_tells_what_is_read_and_how_full_the_rows_are(
 def test_a_sentence_longer_than_the_position_table_is_named(make_config: Callable[..., RunConfig]) -> None:
     config = make_config("run")
     config = config.model_copy(update={"model": config.model.model_copy(update={"max_length": 10})})
-    with pytest.raises(UserError, match=r"model.max_length is 10, but .* holds a sentence of 16 characters: raise it"):
+    with pytest.raises(UserError, match=r"model.max_length is 10, but .* holds a sentence of 16 positions: raise it"):
         train(config)
 
 

@@ -33,7 +33,8 @@ class Annotation:
     word_starts: npt.NDArray[np.bool_]
     """bool [N], whether a word begins here."""
     second: npt.NDArray[np.int16]
-    """int16 [N], the reading that pypinyin's phrases give regardless of words; NO_READING where it is the same."""
+    """int16 [N], the reading that pypinyin's phrases give regardless of words; NO_READING where it is the same, and
+    where a user dictionary says how to read."""
 
 
 class Annotator:
@@ -70,6 +71,7 @@ class Annotator:
         readings: list[int] = []
         starts: list[int] = []
         open_places: list[tuple[int, int]] = []
+        given: list[int] = []
         for number, (word, _) in enumerate(words):
             spelling = self._read(word)
             if spelling is None:
@@ -77,6 +79,8 @@ class Annotator:
             start = len(readings)
             starts.append(start)
             open_places += [(start + place, number) for place in spelling.loose]
+            if spelling.given:  # seldom
+                given += [start + place for place in spelling.given]
             readings += spelling.readings
         starts.append(len(readings))
         for place, number in open_places:
@@ -89,13 +93,17 @@ class Annotator:
         word_starts = np.zeros(len(sentence), np.bool_)
         word_starts[starts[:-1]] = True
         chosen = np.array(readings, np.int16)
-        other = np.array(self._phrases.read(sentence), np.int16)
-        return Annotation(chosen, word_starts, np.where(other == chosen, np.int16(NO_READING), other))
+        second = np.array(self._phrases.read(sentence), np.int16)
+        second[second == chosen] = NO_READING
+        if given:
+            second[given] = NO_READING
+        return Annotation(chosen, word_starts, second)
 
     def _read_word(self, word: str) -> Spelling | None:
         """The readings of a word of any characters; loose are those of its hanzi that there are rules for."""
         readings: list[int] = []
         loose: list[int] = []
+        given: list[int] = []
         for run in _RUN.findall(word):
             if not is_hanzi(run[0]):
                 readings += [NO_READING] * len(run)
@@ -104,8 +112,9 @@ class Annotator:
             if spelling is None:
                 return None
             loose += [len(readings) + place for place in spelling.loose if run[place] in self._rules]
+            given += [len(readings) + place for place in spelling.given]
             readings += spelling.readings
-        return Spelling(tuple(readings), tuple(loose))
+        return Spelling(tuple(readings), tuple(loose), tuple(given))
 
 
 def _tag(words: Sequence[tuple[str, str]], number: int) -> str:

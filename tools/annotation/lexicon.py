@@ -39,6 +39,8 @@ class Spelling:
     readings: Readings
     loose: tuple[int, ...]
     """Places in the word that no entry of several hanzi covers: their reading is only the usual one of the hanzi."""
+    given: tuple[int, ...]
+    """Places in the word that are read as the words given to the lexicon say."""
 
 
 class Lexicon:
@@ -54,6 +56,7 @@ class Lexicon:
     """
 
     def __init__(self, is_word: Callable[[str], bool], words: Mapping[str, Readings]) -> None:
+        self._given = frozenset(words)
         with _garbage_left():
             self._words = dict(_read_large(is_word))
             self._words.update(pypinyin_phrases())
@@ -70,17 +73,20 @@ class Lexicon:
         """The readings of a word that is hanzi alone; None where one of them has no reading."""
         readings: list[int] = []
         loose: list[int] = []
+        given: list[int] = []
         while (start := len(readings)) < len(word):
             for end in range(len(word), start, -1):
                 if (known := self._words.get(word[start:end])) is not None:
                     readings += known
+                    if word[start:end] in self._given:
+                        given += range(start, end)
                     break
             else:
                 if word[start] not in self._hanzi:
                     return None
                 loose.append(start)
                 readings.append(self._hanzi[word[start]])
-        return Spelling(tuple(readings), tuple(loose))
+        return Spelling(tuple(readings), tuple(loose), tuple(given))
 
     def _correct(self, word: str, hanzi: str, reading: int) -> Readings:
         spelling = self.read(word)

@@ -9,7 +9,8 @@ import numpy as np
 
 from hzlm.data.dataset import SPLITS, STREAMS, VOCABULARY_FILE, read_sidecar, sidecar_path, stream_prefix
 from hzlm.data.indexed import IndexedReader
-from hzlm.data.indexed_layout import BLOCK, bin_path, idx_path
+from hzlm.data.indexed_layout import BLOCK, idx_path
+from hzlm.data.indexed_streams import check_types
 from hzlm.errors import UserError
 from hzlm.progress import Progress
 from hzlm.tools.datasets.ids import IdChecker
@@ -21,8 +22,9 @@ _BLOCK_BYTES = 1 << 22
 def check_dataset(folder: Path) -> Iterator[str]:
     """Looks at all of a dataset, in constant memory.
 
-    Sidecars, sizes and checksums of all files, the vocabulary's fingerprint, headers, offsets and documents of the
-    indexes, the alignment of the streams, and every id and mark against the vocabulary.
+    Sidecars, sizes and checksums of the streams, and the vocabulary's fingerprint. Where a split's files are as they
+    were written also what they hold: headers, offsets and documents of the indexes, the alignment of the streams, and
+    every id and mark against the vocabulary. Not dev.tsv, test.tsv and the reports, of which no checksum is kept.
 
     Returns:
         A line for each fault, as it is found; it names the file.
@@ -38,7 +40,10 @@ def check_dataset(folder: Path) -> Iterator[str]:
             sidecars[split] = read_sidecar(folder, split)
         except UserError as error:
             yield str(error)
-    yield from _check_files(folder, sidecars)
+    damaged = set()
+    for split, fault in _check_files(folder, sidecars):
+        damaged.add(split)
+        yield fault
     try:
         vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     except UserError as error:
@@ -48,30 +53,35 @@ def check_dataset(folder: Path) -> Iterator[str]:
     for split, info in sidecars.items():
         if info["vocabulary"] != vocabulary.fingerprint:
             yield f"{folder / VOCABULARY_FILE}: not the vocabulary that the {split} split was made with"
-        else:
+        elif split not in damaged:
             yield from _check_streams(folder, split, info, checker)
 
 
-def _check_files(folder: Path, sidecars: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    files = {name: noted for info in sidecars.values() for name, noted in info["files"].items()}
-    names = {str(noted["sha256"]): name for name, noted in files.items()}
-    total = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
+def _check_files(folder: Path, sidecars: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The split of each file that is not what its sidecar says, and how."""
+    files = [(split, name, noted) for split, info in sidecars.items() for name, noted in info["files"].items()]
+    total = sum((folder / name).stat().st_size for _, name, _ in files if (folder / name).is_file())
     with Progress(total, "reading", "bytes") as bar:
-        for name, noted in files.items():
+        for split, name, noted in files:
             try:
                 size, checksum = _read(folder / name, bar)
             except OSError as error:
-                yield f"{folder / name}: cannot be read ({error.strerror}); copy it again, or prepare the dataset again"
+                remedy = "copy it again, or prepare the dataset again"
+                yield split, f"{folder / name}: cannot be read ({error.strerror}); {remedy}"
                 continue
-            other = names.get(checksum, name)
-            if checksum == noted["sha256"] and size == noted["bytes"]:
-                continue
-            if other != name:
-                yield f"{folder / name}: holds what {other} should hold: give both their names again"
+            others = [other for _, other, its in files if its["sha256"] == checksum]
+            if name in others:
+                if size != noted["bytes"]:
+                    what = f"says that {name} holds {noted['bytes']} bytes; by its checksum {size} are right"
+                    yield split, f"{sidecar_path(folder, split)}: {what}; copy this sidecar again"
+            elif others:
+                # Two streams may have the same index, and then the file is likelier that of its own stream.
+                other = max(others, key=lambda other: other.partition(".")[2] == name.partition(".")[2])
+                yield split, f"{folder / name}: holds what {other} should hold: give both their names again"
             elif size != noted["bytes"]:
-                yield f"{folder / name}: holds {size} bytes instead of {noted['bytes']}: damaged; copy it again"
+                yield split, f"{folder / name}: holds {size} bytes instead of {noted['bytes']}: damaged; copy it again"
             else:
-                yield f"{folder / name}: its checksum does not fit: damaged; copy it again"
+                yield split, f"{folder / name}: its checksum does not fit: damaged; copy it again"
 
 
 def _read(path: Path, bar: Progress) -> tuple[int, str]:
@@ -89,10 +99,9 @@ def _check_streams(folder: Path, split: str, info: Mapping[str, Any], checker: I
     readers: dict[str, IndexedReader] = {}
     for stream in STREAMS:
         prefix = stream_prefix(folder, split, stream)
-        if not (bin_path(prefix).is_file() and idx_path(prefix).is_file()):
-            continue  # named with the checksums
         try:
             reader = IndexedReader(prefix)
+            check_types({stream: reader}, checker.vocabulary)
             reader.verify()
         except UserError as error:
             yield str(error)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from hzlm.data.dataset import STREAMS
 from hzlm.data.indexed import IndexedReader
 from hzlm.data.indexed_layout import bin_path
+from hzlm.data.indexed_streams import are_targets, are_toned
 from hzlm.data.marks import MARK_FOLLOWS, MOST_SECOND, SECOND_SHIFT
 from hzlm.pinyin import TONED_SYLLABLES
 from hzlm.progress import Progress
@@ -20,18 +21,18 @@ _SENTENCES = 1 << 14
 
 @dataclass
 class _Fault:
-    """A kind of fault: in how many characters, and the first of them."""
+    """A kind of fault: in how many positions, and the first of them."""
 
     count: int
     sentence: int
-    character: int
+    position: int
 
 
 class IdChecker:
     """Checks streams against a vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         # By hanzi id, then by tone and syllable; rows of ids that are no targets stay empty.
         self._is_known = np.zeros((vocabulary.size, len(TONED_SYLLABLES)), np.bool_)
         for hanzi, counts in vocabulary.readings.items():
@@ -71,7 +72,7 @@ class IdChecker:
                 reader.release()
             bar.advance(end - start)
         for (stream, what), fault in faults.items():
-            where = f"the first in sentence {fault.sentence}, character {fault.character}"
+            where = f"the first in sentence {fault.sentence}, position {fault.position}"
             yield f"{bin_path(readers[stream].prefix)}: {fault.count:,} {what}, {where}; prepare the dataset again"
 
     def _judge(
@@ -82,9 +83,8 @@ class IdChecker:
         firsts: npt.NDArray[np.int64],
     ) -> dict[tuple[str, str], npt.NDArray[np.bool_]]:
         """(stream, what is wrong) -> bool [N], where. firsts: the places at which sentences begin."""
-        vocabulary = self._vocabulary
-        is_target = (hanzi >= vocabulary.target_start) & (hanzi < vocabulary.size) | (hanzi == vocabulary.unknown_id)
-        is_toned = (reading >= vocabulary.toned_start) & (reading < vocabulary.key_start)
+        vocabulary = self.vocabulary
+        is_target, is_toned = are_targets(hanzi, vocabulary), are_toned(reading, vocabulary)
         known_hanzi = np.where(is_target, hanzi, vocabulary.pad_id)
         toned = np.where(is_toned, reading, vocabulary.toned_start) - np.int64(vocabulary.toned_start)
         is_follower = marks & MARK_FOLLOWS > 0

@@ -42,7 +42,7 @@ def count_lengths(lengths: npt.NDArray[np.int32]) -> list[tuple[int, int, int]]:
 
 
 def packing_efficiency(lengths: npt.NDArray[np.integer], row_length: int) -> float:
-    """The share of the positions of rows that hold a character, when sentences of these lengths [S] are packed."""
+    """The share of the positions of rows that are filled, when sentences of these lengths [S] are packed."""
     return float(lengths.sum(dtype=np.int64) / (len(pack(lengths, row_length)) * row_length))
 
 
@@ -53,7 +53,7 @@ def _counts(datasets: list[Dataset]) -> str:
         counts = (len(dataset.documents) - 1, len(dataset), dataset.info["positions"])
         mean = f"{dataset.info['positions'] / max(len(dataset), 1):.1f}"
         rows.append((dataset.split, *(f"{count:,}" for count in counts), mean, f"{size / 2**20:,.1f}"))
-    return format_table(("split", "documents", "sentences", "characters", "mean length", "MB"), rows)
+    return format_table(("split", "documents", "sentences", "positions", "mean length", "MB"), rows)
 
 
 def _vocabulary(dataset: Dataset) -> str:
@@ -92,6 +92,6 @@ def _marks(dataset: Dataset, sample: npt.NDArray[np.int64]) -> str:
     second = 100 * np.count_nonzero(marks >> SECOND_SHIFT) / max(len(marks), 1)
     follows = 100 * np.count_nonzero(firsts & MARK_FOLLOWS) / len(sample)
     return (
-        f"marks      {ambiguous:.2f} % of {len(marks):,} characters ambiguous, {second:.2f} % with a second reading; "
+        f"marks      {ambiguous:.2f} % of {len(marks):,} positions ambiguous, {second:.2f} % with a second reading; "
         f"{follows:.1f} % of {len(sample):,} sentences follow the one before them"
     )

@@ -1,5 +1,6 @@
 """Many datasets -> one."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,8 +48,9 @@ def merge_datasets(folders: Sequence[Path], output: Path) -> str:
             if all((folder / name).exists() for folder in folders):
                 with (scratch / name).open("wb") as file:
                     for folder in folders:
-                        file.write((folder / name).read_bytes())
-    return format_table(("dataset", "split", "documents", "sentences", "characters"), rows, names=2)
+                        with (folder / name).open("rb") as part:
+                            shutil.copyfileobj(part, file)
+    return format_table(("dataset", "split", "documents", "sentences", "positions"), rows, names=2)
 
 
 def _check_vocabularies(folders: Sequence[Path], vocabulary: Vocabulary) -> None:

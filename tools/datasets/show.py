@@ -11,14 +11,14 @@ from hzlm.data.marks import MARK_AMBIGUOUS, MARK_FOLLOWS, MARK_WORD_START, NO_SE
 from hzlm.pinyin import LITERAL, SYLLABLE
 
 SHOWN = 20
-"""Characters of a record that are shown."""
+"""Positions of a record that are shown."""
 LEGEND = "w: a word begins, a: ambiguous, f: follows the record before it, =: the second reading"
 
 _LETTERS = {MARK_WORD_START: "w", MARK_AMBIGUOUS: "a", MARK_FOLLOWS: "f"}
 
 
 def show_records(dataset: Dataset, numbers: Sequence[int]) -> str:
-    """The records of these numbers, three lines each, under a line with their number; at most SHOWN characters."""
+    """The records of these numbers, three lines each, under a line with their number; at most SHOWN positions."""
     second = SecondReadings(dataset.vocabulary)
     blocks = []
     for number in numbers:
@@ -33,7 +33,7 @@ def show_records(dataset: Dataset, numbers: Sequence[int]) -> str:
             for mark, other, name in zip(marks, others, _name(dataset, others), strict=True)
         ]
         more = f", {len(record.hanzi) - SHOWN} more" if len(record.hanzi) > SHOWN else ""
-        title = f"{dataset.split} {number}: {len(record.hanzi)} characters{more}"
+        title = f"{dataset.split} {number}: {len(record.hanzi)} positions{more}"
         blocks.append("\n".join([title, *_align([characters, readings, letters])]))
     return "\n".join([*blocks, LEGEND])
 

@@ -12,9 +12,10 @@ from hzlm.vocabulary import Vocabulary
 
 
 def split_dataset(folder: Path, parts: int, output: Path) -> list[Path]:
-    """Cuts each split of a dataset between documents into parts of about as many characters.
+    """Cuts each split of a dataset between documents into parts of about as many positions.
 
-    Merging the parts in their order gives the same streams again.
+    Merging the parts in their order gives the same streams again. dev.tsv and test.tsv are not cut: they lack
+    sentences with blanks, and the parts do without them.
 
     Args:
         folder: the dataset.
@@ -27,6 +28,9 @@ def split_dataset(folder: Path, parts: int, output: Path) -> list[Path]:
     Raises:
         UserError: the dataset is damaged or has fewer documents to train on than parts, or the output exists.
     """
+    documents = len(Dataset.open(folder, "train").documents) - 1
+    if documents < parts:
+        raise UserError(f"{folder}: {documents} documents to train on make no {parts} parts; ask for fewer")
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     names = [f"part-{part:0{len(str(parts - 1))}}" for part in range(parts)]
     with appearing(output) as scratch, Progress(len(SPLITS) * parts, "splitting", "splits") as bar:
@@ -35,9 +39,6 @@ def split_dataset(folder: Path, parts: int, output: Path) -> list[Path]:
             vocabulary.save(scratch / name / VOCABULARY_FILE)
         for split in SPLITS:
             dataset = Dataset.open(folder, split)
-            documents = len(dataset.documents) - 1
-            if split == "train" and documents < parts:
-                raise UserError(f"{folder}: {documents} documents to train on make no {parts} parts; ask for fewer")
             for name, (start, end) in zip(names, pairwise(_cut(dataset, parts)), strict=True):
                 with SplitWriter(scratch / name, split, vocabulary) as writer:
                     writer.append(dataset, start, end)
@@ -52,12 +53,12 @@ def _cut(dataset: Dataset, parts: int) -> list[int]:
     spare = 1 if documents >= parts else 0
     borders = [0]
     for part in range(1, parts):
-        characters = dataset.info["positions"] * part / parts
-        found = bisect.bisect_left(range(documents), characters, key=lambda at: _place(dataset, at))
+        place = dataset.info["positions"] * part / parts
+        found = bisect.bisect_left(range(documents), place, key=lambda at: _place(dataset, at))
         borders.append(max(borders[-1] + spare, min(found, documents - spare * (parts - part))))
     return [*borders, documents]
 
 
 def _place(dataset: Dataset, document: int) -> int:
-    """How many characters lie before a document."""
+    """How many positions lie before a document."""
     return dataset.streams["hanzi"].place(dataset.documents.item(document))

@@ -13,6 +13,15 @@ Task = Callable[[int], None]
 class Engine(Protocol):
     """Runs independent tasks in other processes, and each to its end, whatever is killed meanwhile."""
 
+    def clear(self) -> None:
+        """Ends what a program that was killed has left running, of whatever stage, and waits for that end.
+
+        To be called before the first `run`, and before anything that such leftovers read or write is changed.
+
+        Raises:
+            UserError: what there is cannot be found out.
+        """
+
     def run(
         self,
         name: str,

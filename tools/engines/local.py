@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from threading import Thread
@@ -45,6 +46,9 @@ class LocalEngine:
         self._workers = workers
         self._preload = ["__main__", __name__, *preload]
 
+    def clear(self) -> None:
+        """Nothing: the processes of a program that was killed have ended with it."""
+
     def run(
         self,
         name: str,
@@ -57,8 +61,7 @@ class LocalEngine:
         waiting = deque(pending)
         deaths: Counter[int] = Counter()
         crew: list[_Worker] = []
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(self._preload)
+        multiprocessing.get_context("forkserver").set_forkserver_preload(self._preload)
         try:
             while waiting or crew:
                 while waiting and len(crew) < self._workers:
@@ -89,6 +92,7 @@ class _Worker:
     def __init__(self, task: Task) -> None:
         self.connection, far = multiprocessing.Pipe()
         self._task = task
+        _ensure_fork_server()
         self._process = multiprocessing.get_context("forkserver").Process(target=_work, args=(far,), daemon=True)
         self._process.start()
         far.close()
@@ -126,6 +130,16 @@ class _Worker:
         return f"killed ({signal.Signals(-status).name})" if status and status < 0 else f"ended (status {status})"
 
 
+def _ensure_fork_server() -> None:
+    """Starts the fork server where none runs. Ctrl-C, which reaches all, is blocked in it and in what it forks."""
+    resource_tracker.ensure_running()  # the fork server needs it; to start it later would end the blocking
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _tell(name: str, worker: _Worker, deaths: int) -> None:
     what = f"{name}: the process of task {worker.number} was {worker.ending}"
     if deaths == ATTEMPTS:
@@ -136,7 +150,6 @@ def _tell(name: str, worker: _Worker, deaths: int) -> None:
 
 def _work(connection: Connection) -> None:
     """What a process does: it answers each task with None, or with the exception that the task raised."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the process that runs them decides
     messages: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_listen, args=(connection, messages), daemon=True).start()
     while True:

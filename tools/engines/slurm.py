@@ -7,6 +7,7 @@ not accounting, which many clusters lack, nor the job's own files, which a kille
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,8 +32,8 @@ COMMANDS = ("sbatch", "squeue", "scancel")
 class SlurmEngine:
     """An `hzlm.tools.engines.engine.Engine` on a Slurm cluster.
 
-    Where the run is stopped or fails, its jobs are cancelled. Where its process is killed they go on, until the next
-    run of the same stage in the same folder, which cancels them first. Two runs at once are the caller's to prevent.
+    Where the run is stopped or fails, its jobs are cancelled. Where its process is killed they go on, until
+    `clear` is called for the same folder. Two runs at once are the caller's to prevent.
 
     Args:
         config: what the jobs look like.
@@ -52,6 +53,11 @@ class SlurmEngine:
         self._config = config
         self._folder = folder.resolve()
         self._preload = tuple(preload)
+        self._queue = _Queue(self._folder, config.poll_seconds)
+
+    def clear(self) -> None:
+        """As `Engine.clear` says."""
+        self._queue.clear()
 
     def run(
         self,
@@ -64,18 +70,16 @@ class SlurmEngine:
         """As `Engine.run` says."""
         if not pending:
             return
-        queue = _Queue(name, self._folder, self._config.poll_seconds)
-        queue.clear()
-        sender = _Sender(
-            self._config, queue, self._folder / name, _Work(name, task, done, self._config.cpus, self._preload)
-        )
+        job_name = self._queue.name_of(name)
+        work = _Work(name, task, done, self._config.cpus, self._preload)
+        sender = _Sender(self._config, job_name, self._folder / name, work)
         try:
             shares = sender.send_all(pending)
             tqdm.write(f"{name}: {len(shares)} Slurm jobs, which log in {self._folder / name}", file=sys.stderr)
             undone = set(pending)
             while undone:
                 # The queue first: of a job that has left it, all that it will ever write is there.
-                queued = queue.jobs()
+                queued = self._queue.jobs()
                 for number in [number for number in pending if number in undone and done(number)]:
                     undone.remove(number)
                     advance()
@@ -86,7 +90,7 @@ class SlurmEngine:
                 if undone:
                     time.sleep(self._config.poll_seconds)
         except BaseException:
-            queue.cancel()
+            self._queue.cancel(job_name)
             raise
 
 
@@ -126,13 +130,13 @@ class _Share:
 class _Sender:
     """Sends jobs, and others for what they leave undone."""
 
-    def __init__(self, config: SlurmConfig, queue: "_Queue", folder: Path, work: _Work) -> None:
+    def __init__(self, config: SlurmConfig, job_name: str, folder: Path, work: _Work) -> None:
         self._jobs, self._cpus = config.jobs, config.cpus
         self._work = work
         self._executor = submitit.SlurmExecutor(folder)
         options = {name: True if value == "" else value for name, value in config.options.items()}
         self._executor.update_parameters(
-            job_name=queue.name,
+            job_name=job_name,
             partition=config.partition,
             account=config.account,
             time=config.minutes,
@@ -185,43 +189,54 @@ class _Sender:
 
 
 class _Queue:
-    """The jobs of one stage in Slurm's queue, known by a name made of the folder of the run."""
+    """The jobs of a run in Slurm's queue, known by names that are made of its folder and their stage."""
 
-    def __init__(self, stage: str, folder: Path, poll_seconds: float) -> None:
-        self.name = f"hzlm-{stage}-{hashlib.sha256(bytes(folder)).hexdigest()[:12]}"
-        self._which = (f"--name={self.name}", f"--user={os.getuid()}")
+    def __init__(self, folder: Path, poll_seconds: float) -> None:
+        self._digest = hashlib.sha256(bytes(folder)).hexdigest()[:12]
+        self._user = f"--user={os.getuid()}"
         self._poll_seconds = poll_seconds
 
-    def jobs(self) -> set[str]:
-        """Their numbers, as in 12 or 12_3. Waits for a queue that does not answer."""
+    def name_of(self, stage: str) -> str:
+        """What the jobs of a stage are called."""
+        return f"hzlm-{stage}-{self._digest}"
+
+    def jobs(self) -> dict[str, str]:
+        """Number, as in 12 or 12_3, -> name of those of all stages. Waits for a queue that does not answer."""
         told = False
         while (answer := self._ask()).returncode:
             if not told:
                 tqdm.write(f"slurm: squeue fails ({_one_line(answer)}); still asking", file=sys.stderr)
                 told = True
             time.sleep(self._poll_seconds)
-        return set(answer.stdout.split())
+        return self._ours(answer)
 
     def clear(self) -> None:
         """Cancels what a run that was killed has left, and waits for its end."""
         answer = self._ask()
         if answer.returncode:
             raise UserError(f"slurm: squeue fails ({_one_line(answer)}); is this machine part of a running cluster?")
-        if answer.stdout:
-            tqdm.write(f"slurm: jobs of a run that was killed are cancelled ({self.name})", file=sys.stderr)
-            self.cancel()
-            while self.jobs():
-                time.sleep(self._poll_seconds)
+        names = sorted(set(self._ours(answer).values()))
+        for name in names:
+            tqdm.write(f"slurm: jobs of a run that was killed are cancelled ({name})", file=sys.stderr)
+            self.cancel(name)
+        while names and self.jobs():
+            time.sleep(self._poll_seconds)
 
-    def cancel(self) -> None:
-        """Ends them all, those that wait and those that run."""
-        answer = subprocess.run(["scancel", *self._which], capture_output=True, text=True)
+    def cancel(self, name: str) -> None:
+        """Ends all jobs of a name, those that wait and those that run."""
+        answer = subprocess.run(["scancel", f"--name={name}", self._user], capture_output=True, text=True)
         if answer.returncode:
-            tqdm.write(f"slurm: scancel --name={self.name} fails ({_one_line(answer)}); do it later", file=sys.stderr)
+            tqdm.write(f"slurm: scancel --name={name} fails ({_one_line(answer)}); do it later", file=sys.stderr)
 
     def _ask(self) -> "subprocess.CompletedProcess[str]":
-        command = ["squeue", "--noheader", "--array", "--format=%i", *self._which]
+        command = ["squeue", "--noheader", "--array", "--format=%i %j", self._user]
         return subprocess.run(command, capture_output=True, text=True)
+
+    def _ours(self, answer: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+        """Of what squeue says of this user's jobs."""
+        found = (line.partition(" ") for line in answer.stdout.splitlines())
+        pattern = self.name_of(r"[\w-]+")
+        return {number: name for number, _, name in found if re.fullmatch(pattern, name)}
 
 
 def _one_line(answer: "subprocess.CompletedProcess[str]") -> str:

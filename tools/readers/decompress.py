@@ -58,7 +58,7 @@ def _read(piece: Piece) -> Iterator[bytes]:
 
 
 def _decompress(path: Path, troubles: Troubles) -> Iterator[bytes]:
-    make = _DECOMPRESSORS[path.suffix]
+    make = _DECOMPRESSORS[path.suffix.lower()]
     decompressor: _Decompressor | None = None
     with path.open("rb") as file:
         while block := file.read(_COMPRESSED_BYTES):

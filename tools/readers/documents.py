@@ -29,7 +29,8 @@ def read_documents(piece: Piece, settings: InputConfig, troubles: Troubles) -> I
 
     Every document of a file comes from exactly one of its pieces. None is blank, holds a null character or has more
     than 1 Mi characters (longer ones come in parts). What cannot be read is noted, and the rest goes on; memory does
-    not grow with the input.
+    not grow with the input. One thing can depend on the machine: a page whose text takes longer than 30 s of CPU time
+    to extract is left out, and noted.
     """
     before = troubles.counts.total()
     found = False

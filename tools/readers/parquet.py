@@ -1,5 +1,6 @@
 """Parquet tables -> documents: one row each, its text in a column."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def read_parquet(path: Path, column: str, place: Place, troubles: Troubles) -> I
                         continue
                     yield from part_text(mend(text, place, number, troubles), place, number, troubles)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        known = isinstance(error, OSError) and error.strerror
+        # Its `strerror` repeats the path.
+        known = isinstance(error, OSError) and error.errno and os.strerror(error.errno)
         reason = known or str(error).partition("\n")[0]
         troubles.note(UNREADABLE if known else DAMAGED, f"{path} ({reason})")
 

@@ -63,12 +63,15 @@ def annotate(work: Work, task: int, folder: Path) -> Tally:
     columns = _Columns()
     samples: list[tuple[str, str, int, str, str]] = []
     runs = RunCounts()
-    for document, source, split, follows, sentence in _distinct_sentences(work, task, tally):
+    last: tuple[int, int, str] | None = None
+    for document, place, source, split, sentence in _distinct_sentences(work, task, tally):
         annotation = annotator.annotate(sentence)
         if annotation is None:
             tally.drop(NOT_ALIGNED, len(sentence))
             continue
         tally.kept.count(len(sentence))
+        follows = last == (document, place - 1, split)
+        last = document, place, split
         columns.sentences.append(sentence)
         columns.annotations.append(annotation)
         columns.rows.append((SPLITS.index(split), follows, document, source))
@@ -94,25 +97,22 @@ def load_annotator(dictionaries: tuple[Path, ...]) -> Annotator:
     return Annotator(dictionaries)
 
 
-def _distinct_sentences(work: Work, task: int, tally: Tally) -> Iterator[tuple[int, int, str, bool, str]]:
-    """(document, file, split, whether it follows the one before, sentence) of what the corpus did not have before."""
+def _distinct_sentences(work: Work, task: int, tally: Tally) -> Iterator[tuple[int, int, int, str, str]]:
+    """(document, place in it, file, split, sentence) of what the corpus did not have before."""
     chunk = work.chunks[task]
-    split_config = work.config.split
+    config = work.config.split
     found = set(found_in(work, SENTENCES, chunk).get(KEYS, np.empty(0)).tolist())
     item = 0
     for document, (source, given, sentences) in enumerate(read_records(work.task_folder("sentences", task) / FILE)):
-        before: str | None = None
-        for sentence in sentences:
-            split = None
-            if sentence is not None:
-                tally.read.count(len(sentence))
-                if item in found:
-                    tally.drop(DUPLICATE, len(sentence))
-                else:
-                    split = given or split_of(sentence, split_config.dev, split_config.test)
-                    yield document, source, split, split == before, sentence
-                item += 1
-            before = split
+        for place, sentence in enumerate(sentences):
+            if sentence is None:
+                continue
+            tally.read.count(len(sentence))
+            if item in found:
+                tally.drop(DUPLICATE, len(sentence))
+            else:
+                yield document, place, source, given or split_of(sentence, config.dev, config.test), sentence
+            item += 1
 
 
 def _second_readings(sentence: str, annotation: Annotation) -> Iterator[tuple[str, str, int, str, str]]:

@@ -24,7 +24,7 @@ class SentenceConfig(Section):
     max_length: Annotated[int, Field(gt=0, le=1 << 16)] = 128
     """Longest sample in characters; longer sentences are cut behind inner punctuation."""
     duplicates: bool = False
-    """Whether a sentence is kept where an earlier document has it too."""
+    """Whether a sentence is kept where the text had it before, with the same or other punctuation."""
 
 
 class SplitConfig(Section):

@@ -5,6 +5,7 @@ Each task looks at one range of keys over the whole corpus, and writes what is t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,47 +29,40 @@ class KeyRange:
     high: int
 
 
-def count_keys(work: Work, stage: str) -> dict[str, int]:
-    """How many keys of each kind the tasks of a stage wrote."""
-    totals: dict[str, int] = {}
-    for folder in sorted(work.stage_folder(stage).glob("[0-9]*")):
-        for kind, count in work.tally(stage, int(folder.name)).made["keys"].items():
-            totals[kind] = totals.get(kind, 0) + count
-    return totals
-
-
+@lru_cache(maxsize=2)
 def _ranges(work: Work, stage: str) -> list[KeyRange]:
-    return [
-        KeyRange(kind, low, high)
-        for kind, total in sorted(count_keys(work, stage).items())
-        for low, high in key_ranges(total)
-    ]
+    """The tasks of a search: ranges of all keys that the tasks of the stage it looks at wrote."""
+    totals: dict[str, int] = {}
+    made_by, tasks = ("read", len(work.pieces)) if stage == DOCUMENTS else ("sentences", len(work.chunks))
+    for task in range(tasks):
+        for kind, count in work.tally(made_by, task).made["keys"].items():
+            totals[kind] = totals.get(kind, 0) + count
+    return [KeyRange(kind, *bounds) for kind, total in sorted(totals.items()) for bounds in key_ranges(total)]
 
 
 def _search(key_files: Sequence[Path], keys: KeyRange, folder: Path) -> Tally:
     found = write_duplicates(folder / _LIST, find_duplicates(key_files, keys.low, keys.high))
-    return Tally(made={"kind": keys.kind, "found": found})
+    return Tally(made={"found": found})
 
 
 def _search_documents(work: Work, task: int, folder: Path) -> Tally:
-    keys = _ranges(work, "read")[task]
+    keys = _ranges(work, DOCUMENTS)[task]
     return _search([work.chunk_path(chunk, f"{keys.kind}.npy") for chunk in work.chunks], keys, folder)
 
 
 def _search_sentences(work: Work, task: int, folder: Path) -> Tally:
-    keys = _ranges(work, "sentences")[task]
-    return _search(
-        [work.task_folder("sentences", chunk.number) / f"{keys.kind}.npy" for chunk in work.chunks], keys, folder
-    )
+    keys = _ranges(work, SENTENCES)[task]
+    folders = [work.task_folder("sentences", chunk.number) for chunk in work.chunks]
+    return _search([made / f"{keys.kind}.npy" for made in folders], keys, folder)
 
 
 def found_in(work: Work, stage: str, chunk: Chunk) -> dict[str, npt.NDArray[np.uint32]]:
     """Kind of key -> the ascending numbers of the chunk's documents or sentences that such a search found."""
-    folders: dict[str, list[Path]] = {}
-    for folder in sorted(work.stage_folder(stage).glob("[0-9]*")):
-        folders.setdefault(work.tally(stage, int(folder.name)).made["kind"], []).append(folder / _LIST)
-    return {kind: duplicates_of(chunk.number, lists) for kind, lists in folders.items()}
+    lists: dict[str, list[Path]] = {}
+    for task, keys in enumerate(_ranges(work, stage)):
+        lists.setdefault(keys.kind, []).append(work.task_folder(stage, task) / _LIST)
+    return {kind: duplicates_of(chunk.number, of_kind) for kind, of_kind in lists.items()}
 
 
-FIND_DOCUMENTS = Stage(DOCUMENTS, ("duplicates",), lambda work: len(_ranges(work, "read")), _search_documents)
-FIND_SENTENCES = Stage(SENTENCES, (), lambda work: len(_ranges(work, "sentences")), _search_sentences)
+FIND_DOCUMENTS = Stage(DOCUMENTS, ("duplicates",), lambda work: len(_ranges(work, DOCUMENTS)), _search_documents)
+FIND_SENTENCES = Stage(SENTENCES, (), lambda work: len(_ranges(work, SENTENCES)), _search_sentences)

@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from hzlm.data.dataset import SPLITS, STREAMS, VOCABULARY_FILE, Record, SplitWriter
+from hzlm.data.dataset import (
+    SPLITS,
+    STREAMS,
+    VOCABULARY_FILE,
+    Record,
+    SplitWriter,
+    sidecar_path,
+    stream_prefix,
+)
+from hzlm.data.indexed_layout import bin_path, idx_path
 from hzlm.tools.stages.encode import ENCODED_FILE, TSV_SPLITS
 from hzlm.tools.stages.tally import Tally
 from hzlm.tools.stages.work import Stage, Work
@@ -35,6 +44,14 @@ def index(work: Work, task: int, folder: Path) -> Tally:
                 with (encoded / f"{split}.tsv").open("rb") as part:
                     shutil.copyfileobj(part, table)
     return tally
+
+
+def index_files(split: str) -> list[str]:
+    """The names of the files that belong to the dataset."""
+    streams = [stream_prefix(Path(), split, stream) for stream in STREAMS]
+    paths = [path_of(prefix) for prefix in streams for path_of in (bin_path, idx_path)]
+    tables = [f"{split}.tsv"] if split in TSV_SPLITS else []
+    return [*(path.name for path in paths), sidecar_path(Path(), split).name, *tables]
 
 
 def _select(

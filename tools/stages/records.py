@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,13 +29,6 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-
-def write_records(path: Path, records: Iterable[Any]) -> None:
-    """Writes all records to a file."""
-    with RecordWriter(path) as writer:
-        for record in records:
-            writer.add(record)
 
 
 def read_records(path: Path) -> Iterator[Any]:

@@ -28,6 +28,7 @@ KEYS = "sentence"
 """Kind of the keys by which equal sentences are found, and the stem of the file that holds them."""
 
 _HANZI = re.compile(f"[{HANZI_RANGES}]")
+_NO_LETTERS = re.compile(r"[\W_]+")
 
 
 def make_sentences(work: Work, task: int, folder: Path) -> Tally:
@@ -49,13 +50,18 @@ def make_sentences(work: Work, task: int, folder: Path) -> Tally:
             if any(sentences):
                 split = None if config.split.by == "sentence" else split_of(text, config.split.dev, config.split.test)
                 writer.add([source, split, sentences])
-                keys += [digest_of(sentence)[:8] for sentence in sentences if sentence is not None]
+                keys += [sentence_key(sentence) for sentence in sentences if sentence is not None]
     tally.made["keys"] = {}
     if not config.sentences.duplicates:
         numbers = np.frombuffer(b"".join(keys), ">u8").astype(np.uint64)
         items = np.arange(len(numbers), dtype=np.uint32)
         tally.made["keys"][KEYS] = write_keys(folder / f"{KEYS}.npy", numbers, items)
     return tally
+
+
+def sentence_key(sentence: str) -> bytes:
+    """Eight bytes, equal for sentences with the same letters and digits, whatever their punctuation."""
+    return digest_of(_NO_LETTERS.sub("", sentence))[:8]
 
 
 def digest_of(text: str) -> bytes:

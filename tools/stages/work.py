@@ -13,6 +13,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hzlm import __version__
 from hzlm.errors import UserError
 from hzlm.stored_files import replacing
 from hzlm.stored_json import load_json
@@ -31,6 +34,10 @@ FORMAT = "hzlm-work"
 VERSION = 1
 PLAN_FILE = "plan.json"
 REPORT_FILE = "report.json"
+KEY_FILE = "key"
+_REMOVED = ".removed."
+_WRITTEN = frozenset({"arpa"})
+"""Settings that name a file to be written."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +116,36 @@ class Work:
 
     def renew(self, stages: Sequence[Stage]) -> None:
         """Removes what other settings or other inputs have made: the first such stage and all behind it."""
-        key = hashlib.sha256(json.dumps([VERSION, self._files]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([VERSION, __version__, self._files]).encode()).hexdigest()
         is_stale = False
         for stage in stages:
             settings = [_with_files(getattr(self.config, name).model_dump()) for name in stage.settings]
             key = hashlib.sha256(json.dumps([key, stage.name, settings]).encode()).hexdigest()
             folder = self.stage_folder(stage.name)
-            path = folder / "key"
-            is_stale = is_stale or not path.is_file() or path.read_text("utf-8") != key
+            is_stale = is_stale or read_key(self.folder, stage.name) != key
             if is_stale:
-                shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(exist_ok=True)
+                remove_at_once(folder)
+                folder.mkdir()
+                with replacing(folder / KEY_FILE) as temporary:
+                    temporary.write_text(key, "utf-8")
             for partial in folder.glob(".*"):
                 shutil.rmtree(partial, ignore_errors=True)
-            path.write_text(key, "utf-8")
+
+
+def read_key(folder: Path, stage: str) -> str | None:
+    """What the tasks of a stage belong to, in the work folder `folder`; None where there is no such stage yet."""
+    path = folder / stage / KEY_FILE
+    return path.read_text("utf-8") if path.is_file() else None
+
+
+def remove_at_once(folder: Path) -> None:
+    """Removes a folder so that no moment shows a part of it: under its name it is whole, or not there."""
+    for leftover in folder.parent.glob(f"{_REMOVED}{folder.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if folder.exists():
+        hidden = folder.with_name(f"{_REMOVED}{folder.name}.{secrets.token_hex(4)}")
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def is_done(folder: Path, stage: str, task: int) -> bool:
@@ -136,13 +159,16 @@ def task_folder(folder: Path, stage: str, task: int) -> Path:
 
 
 def _with_files(value: Any) -> Any:
-    """Settings as JSON; beside each path of a file its size and time of change, for what it holds matters."""
+    """Settings as JSON; beside each path of a file its size and time of change, for what it holds matters.
+
+    Not so where the file is written, not read.
+    """
     match value:
         case Path():
             found = value.stat() if value.is_file() else None
             return [str(value), found and [found.st_size, found.st_mtime_ns]]
         case dict():
-            return {name: _with_files(inner) for name, inner in value.items()}
+            return {name: str(inner) if name in _WRITTEN else _with_files(inner) for name, inner in value.items()}
         case list() | tuple():
             return [_with_files(inner) for inner in value]
     return value
@@ -162,4 +188,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"{folder}: another preparation is at work here; wait for it, or choose another output"
             ) from None
+        if not folder.exists() or os.fstat(file.fileno()).st_ino != (folder / "lock").stat().st_ino:
+            raise UserError(f"{folder}: another preparation has just ended here; look at what it made")
         yield

@@ -211,6 +211,20 @@ def test_user_dictionaries(tmp_path: Path) -> None:
     assert "绝绝子" in words_of("这家店绝绝子啊", with_words)
     assert reading_of("[单]字", with_words) == "shan4"
     assert reading_of("我[的]", with_words) == "di4"
-    annotation = annotate("单字", with_words)
-    assert spell(annotation.second) == "- -"
     assert spell(annotate("单字").readings) == "dan1 zi4"
+
+
+def test_there_is_no_second_reading_inside_a_user_word(tmp_path: Path) -> None:
+    dictionary = tmp_path / "words.tsv"
+    dictionary.write_text("单字\tshan4 zi4\n朝阳区\tchao2 yang2 qu1\n的\tde5\n", "utf-8")
+    with_words = Annotator([dictionary])
+    for sentence, second in (
+        ("单字", "- -"),
+        ("今朝阳区的人", "- - - - - -"),
+        ("，今朝阳区2008", "- - - - - - - - -"),
+        ("项目的土地", "- - - - -"),
+        ("温暖和朝阳区", "- - huo5 - - -"),
+    ):
+        assert spell(annotate(sentence, with_words).second) == second, sentence
+    for sentence, second in (("今朝阳区的人", "- zhao1 - - - -"), ("项目的土地", "- - di4 - -")):
+        assert spell(annotate(sentence).second) == second, "else there is nothing to leave out"

@@ -38,6 +38,13 @@ def test_a_word_is_made_of_its_longest_entries() -> None:
     assert spelling.loose == (0, 3)
 
 
+def test_what_is_given_is_told_apart() -> None:
+    for word, given in (("单字", (0, 1)), ("银行单字长", (2, 3)), ("银行", ())):
+        spelling = lexicon().read(word)
+        assert spelling is not None
+        assert spelling.given == given
+
+
 def test_what_has_no_reading() -> None:
     assert lexicon().read("中\U0003134a") is None
     assert lexicon().read("中a") is None

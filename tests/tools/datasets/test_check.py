@@ -46,15 +46,16 @@ def test_what_happens_to_one_file(copy: Path, name: str) -> None:
     path = copy / name
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert f"{path}: holds {len(content) - 1} bytes instead of {len(content)}: damaged; copy it again" in faults_of(
-        copy
-    )
+    assert faults_of(copy) == [
+        f"{path}: holds {len(content) - 1} bytes instead of {len(content)}: damaged; copy it again"
+    ]
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 4
     path.write_bytes(flipped)
-    assert f"{path}: its checksum does not fit: damaged; copy it again" in faults_of(copy)
+    assert faults_of(copy) == [f"{path}: its checksum does not fit: damaged; copy it again"]
     path.write_bytes(b"something else\n")
-    assert any(fault.startswith(f"{path}: ") for fault in faults_of(copy))
+    (fault,) = faults_of(copy)
+    assert fault.startswith(f"{path}: ")
     path.unlink()
     (fault,) = faults_of(copy)
     assert fault.startswith(f"{path}: cannot be read (No such file or directory)")
@@ -66,6 +67,8 @@ def test_what_happens_to_one_file(copy: Path, name: str) -> None:
         ("train.reading.bin", "train.hanzi.bin"),
         ("train.hanzi.bin", "dev.hanzi.bin"),
         ("test.marks.idx", "train.marks.idx"),
+        ("dev.hanzi.idx", "test.hanzi.idx"),
+        ("dev.reading.idx", "test.reading.idx"),
     ],
 )
 def test_swapped_files_are_named(copy: Path, one: str, other: str) -> None:
@@ -75,6 +78,18 @@ def test_swapped_files_are_named(copy: Path, one: str, other: str) -> None:
     faults = faults_of(copy)
     for found, should in ((one, other), (other, one)):
         assert f"{copy / found}: holds what {should} should hold: give both their names again" in faults
+
+
+def test_a_sidecar_that_is_wrong_about_a_size_is_named(copy: Path) -> None:
+    path = copy / "dev.json"
+    info = json.loads(path.read_text())
+    size = info["files"]["dev.hanzi.bin"]["bytes"]
+    info["files"]["dev.hanzi.bin"]["bytes"] = 7000
+    path.write_text(json.dumps(info))
+    (fault,) = faults_of(copy)
+    assert fault.startswith(
+        f"{path}: says that dev.hanzi.bin holds 7000 bytes; by its checksum {size} are right; copy this sidecar again"
+    )
 
 
 def test_swapped_splits_are_named(copy: Path) -> None:
@@ -140,7 +155,7 @@ def test_ids_that_cannot_be_are_named_with_their_place(copy: Path, stream: str, 
     path = copy / f"train.{stream}.bin"
     change_number(path, "u1" if stream == "marks" else "<u2", at, value)
     vouch_again(copy, "train")
-    where = f"the first in sentence {sentence}, character {character}; prepare the dataset again"
+    where = f"the first in sentence {sentence}, position {character}; prepare the dataset again"
     assert f"{path}: {message}, {where}" in faults_of(copy)
 
 
@@ -161,6 +176,17 @@ def test_damage_inside_an_index_is_named(copy: Path) -> None:
     path.write_bytes(content)
     vouch_again(copy, "train")
     assert f"{path}: holds offsets that do not follow from its lengths; write it again" in faults_of(copy)
+
+
+def test_ids_of_another_type_are_named(copy: Path) -> None:
+    """As the code of a dtype in the index says it, which no size tells of."""
+    path = copy / "train.hanzi.idx"
+    content = bytearray(path.read_bytes())
+    content[17] = 3
+    path.write_bytes(content)
+    vouch_again(copy, "train")
+    (fault,) = faults_of(copy)
+    assert fault.startswith(f"{path}: holds int16 instead of uint16")
 
 
 def test_wrong_counts_are_named(copy: Path) -> None:
@@ -204,5 +230,5 @@ def test_a_large_dataset_is_looked_at_in_blocks(tmp_path: Path, marked: Path) ->
     for split, fault in zip(SPLITS, faults_of(tmp_path), strict=True):
         assert fault.startswith(
             f"{tmp_path / split}.hanzi.bin: 2 ids that are no targets of the vocabulary, the first in sentence 17500, "
-            "character 1"
+            "position 1"
         )

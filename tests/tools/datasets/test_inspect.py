@@ -30,7 +30,7 @@ def test_what_is_shown_is_what_is_there(marked: Path) -> None:
     follows = sum(bool(record.marks[0] & MARK_FOLLOWS) for record in records)
     assert min(ambiguous, seconds, follows) > 0
     assert (
-        f"{100 * ambiguous / characters:.2f} % of {characters:,} characters ambiguous, "
+        f"{100 * ambiguous / characters:.2f} % of {characters:,} positions ambiguous, "
         f"{100 * seconds / characters:.2f} % with a second reading; "
         f"{100 * follows / len(train):.1f} % of {len(train)} sentences follow"
     ) in shown

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_held_out_texts_are_merged_where_all_have_them(tmp_path: Path, write_mar
     merge_datasets(folders, tmp_path / "all")
     assert (tmp_path / "all" / "test.tsv").read_text("utf-8") == "wo\t我\tdata-1\nwo\t我\tdata-2\n"
     assert not (tmp_path / "all" / "dev.tsv").exists()
+
+
+def test_held_out_texts_are_merged_in_constant_memory(tmp_path: Path, write_marked: WriteMarked) -> None:
+    folder = write_marked(tmp_path / "data", 1)
+    size = 1 << 25
+    with (folder / "test.tsv").open("wb") as file:
+        file.truncate(size)
+    tracemalloc.start()
+    merge_datasets([folder, folder], tmp_path / "all")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "all" / "test.tsv").stat().st_size == 2 * size
+    assert peak < size / 2
 
 
 def test_datasets_of_two_vocabularies_are_refused(tmp_path: Path, write_marked: WriteMarked) -> None:

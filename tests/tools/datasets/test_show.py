@@ -20,12 +20,12 @@ def test_columns_begin_below_each_other(tmp_path: Path) -> None:
         writer.finish()
     lines = show_records(Dataset.open(tmp_path, "train"), [0, 1]).splitlines()
     assert lines[:4] == [
-        "train 0: 3 characters",
+        "train 0: 3 positions",
         "  中     行      ，",
         "  zhong1 xing2   -",
         "  wf     a=hang2 w",
     ]
-    assert lines[4] == "train 1: 30 characters, 10 more"
+    assert lines[4] == "train 1: 30 positions, 10 more"
     assert lines[5].split() == ["[UNK]"] * 20
     assert lines[-1] == LEGEND
 

@@ -9,6 +9,7 @@ from hzlm.errors import UserError
 from hzlm.tools.datasets.check import check_dataset
 from hzlm.tools.datasets.merge import merge_datasets
 from hzlm.tools.datasets.split import split_dataset
+from hzlm.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 12])
@@ -38,7 +39,10 @@ def test_parts_are_about_as_large(tmp_path: Path, write_marked: Callable[[Path, 
     assert all(abs(count - sum(counts) / 4) <= longest for count in counts)
 
 
-def test_more_parts_than_documents_are_refused(marked: Path, tmp_path: Path) -> None:
+def test_more_parts_than_documents_are_refused_before_any_work(
+    marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Vocabulary, "save", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(UserError, match="12 documents to train on make no 13 parts; ask for fewer"):
         split_dataset(marked, 13, tmp_path / "parts")
     assert list(tmp_path.iterdir()) == []

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 import tasks
@@ -23,10 +24,12 @@ from tasks import UnportableError, begun_by, complain, die, done, fail, leave, n
 WORKERS = 3
 
 
-def run(folder: Path, what: Task, pending: range = range(12), workers: int = WORKERS) -> int:
+def run(
+    folder: Path, what: Task, pending: range = range(12), workers: int = WORKERS, preload: Sequence[str] = ()
+) -> int:
     """How often `advance` was called."""
     advanced: list[None] = []
-    LocalEngine(workers).run("stage", what, pending, partial(done, folder), partial(advanced.append, None))
+    LocalEngine(workers, preload).run("stage", what, pending, partial(done, folder), partial(advanced.append, None))
     return len(advanced)
 
 
@@ -109,14 +112,16 @@ def test_a_task_that_is_no_function_of_a_module_is_an_error(tmp_path: Path) -> N
 
 
 @contextmanager
-def driver(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process of its own that runs tasks of a minute, when all its processes are at one."""
-    environment = os.environ | {"PYTHONPATH": str(Path(tasks.__file__).parent)}
-    command = [sys.executable, __file__, str(folder)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+def driver(folder: Path, ready: Callable[[], bool], preload: Sequence[str] = ()) -> Iterator["subprocess.Popen[str]"]:
+    """A process of its own that runs tasks of a minute, in a group of processes of its own, when it is ready."""
+    environment = os.environ | {"PYTHONPATH": f"{Path(tasks.__file__).parent}:{folder}"}
+    command = [sys.executable, __file__, str(folder), *preload]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
         try:
             end = time.monotonic() + 30
-            while len(running(folder)) < WORKERS:
+            while not ready():
                 assert time.monotonic() < end
                 time.sleep(0.02)
             yield process
@@ -124,10 +129,18 @@ def driver(folder: Path) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
+def interrupt(process: "subprocess.Popen[str]") -> None:
+    """Does what Ctrl-C does: to all processes of the group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
-    with driver(tmp_path) as process:
-        process.send_signal(number)
+    with driver(tmp_path, lambda: len(running(tmp_path)) == WORKERS) as process:
+        if number == signal.SIGINT:
+            interrupt(process)
+        else:
+            process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == -number
     end = time.monotonic() + 10
@@ -138,5 +151,35 @@ def test_no_process_is_left_behind(tmp_path: Path, number: signal.Signals) -> No
     assert len(starts(tmp_path)) == WORKERS
 
 
+@pytest.mark.parametrize("moment", ["begin", "load"])
+def test_an_interrupt_before_the_first_task(tmp_path: Path, moment: str) -> None:
+    """The fork server has just been started, or loads a module."""
+    loading = tmp_path / "loading"
+    (tmp_path / "slow.py").write_text(f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(1)\n")
+
+    def is_ready() -> bool:
+        return loading.exists() if moment == "load" else bool(fork_servers(tmp_path))
+
+    with driver(tmp_path, is_ready, ["slow"]) as process:
+        interrupt(process)
+        _, errors = process.communicate(timeout=20)  # until the last process has ended
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == 1, errors
+    assert errors.endswith("\nKeyboardInterrupt\n"), "what the driver itself says, last"
+    assert loading.exists(), "or there was nothing to interrupt"
+    assert not starts(tmp_path)
+
+
+def fork_servers(folder: Path) -> list[psutil.Process]:
+    """Those whose modules lie in the folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            if "forkserver" in str(command) and str(folder) in process.environ().get("PYTHONPATH", ""):
+                found.append(process)
+    return found
+
+
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), partial(note, Path(sys.argv[1]), seconds=60.0))
+    run(Path(sys.argv[1]), partial(note, Path(sys.argv[1]), seconds=60.0), preload=sys.argv[2:])

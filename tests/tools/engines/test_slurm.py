@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -45,12 +44,12 @@ def engine(folder: Path, **config: Any) -> SlurmEngine:
     return SlurmEngine(SlurmConfig.model_validate_json(json.dumps(jobs | config)), folder / "logs")
 
 
-def run(folder: Path, what: Task, pending: range = range(12), **config: Any) -> int:
+def run(folder: Path, what: Task, pending: range = range(12), stage: str = "stage", **config: Any) -> int:
     """How often `advance` was called."""
     advanced: list[None] = []
     finished = partial(done, folder)
     left = [number for number in pending if not finished(number)]
-    engine(folder, **config).run("stage", what, left, finished, partial(advanced.append, None))
+    engine(folder, **config).run(stage, what, left, finished, partial(advanced.append, None))
     return len(advanced)
 
 
@@ -142,7 +141,12 @@ def test_a_job_that_cannot_begin_is_one_line(slurm: Slurm, tmp_path: Path) -> No
 
 @on_slurm
 def test_every_setting_reaches_the_job(slurm: Slurm, tmp_path: Path) -> None:
-    settings = {"account": "us", "memory": "123M", "minutes": 77, "options": {"comment": "some words", "exclusive": ""}}
+    settings: dict[str, Any] = {
+        "account": "us",
+        "memory": "123M",
+        "minutes": 77,
+        "options": {"comment": "some words", "exclusive": ""},
+    }
     setup = ["export FROM_SETUP=1"]
     assert run(tmp_path, partial(describe_job, tmp_path), range(1), setup=setup, **settings) == 1
     said = (tmp_path / "job").read_text()
@@ -159,9 +163,12 @@ def test_every_setting_reaches_the_job(slurm: Slurm, tmp_path: Path) -> None:
 
 
 @on_slurm
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_the_run_itself_stopped_and_started_again(slurm: Slurm, tmp_path: Path, number: signal.Signals) -> None:
+    """With another stage; what other folders have in the queue stays."""
+    stranger = slurm.call(
+        "sbatch", "--parsable", "--hold", "--job-name=hzlm-before-0123456789ab", "--wrap=true"
+    ).strip()
     finish(tmp_path, 0)
     with subprocess.Popen([sys.executable, __file__, str(tmp_path)], stderr=subprocess.PIPE) as process:
         while len(running(tmp_path)) < 4:
@@ -170,12 +177,15 @@ def test_the_run_itself_stopped_and_started_again(slurm: Slurm, tmp_path: Path, 
         process.send_signal(number)
     assert process.returncode == -number
     if number == signal.SIGINT:
-        slurm.wait_until_free()
-        assert not running(tmp_path)
-    first, processes = starts(tmp_path), running(tmp_path)
-    assert len(processes) == (0 if number == signal.SIGINT else 4), "its jobs go on"
+        while slurm.call("squeue", "--noheader", "--format=%i").split() != [stranger]:
+            time.sleep(0.1)
+    assert len(running(tmp_path)) == (0 if number == signal.SIGINT else 4), "its jobs go on"
+    engine(tmp_path).clear()
+    assert slurm.call("squeue", "--noheader", "--format=%i").split() == [stranger]
+    slurm.call("scancel", stranger)
+    assert not running(tmp_path)
+    first = starts(tmp_path)
     assert run(tmp_path, partial(note, tmp_path)) == 11
-    assert not any(psutil.pid_exists(process) for process in processes)
     assert starts(tmp_path) == {task: 1 + first[task] for task in range(1, 12)}
 
 
@@ -206,4 +216,4 @@ def logs(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), partial(note, Path(sys.argv[1]), seconds=60.0))
+    run(Path(sys.argv[1]), partial(note, Path(sys.argv[1]), seconds=60.0), stage="before")

@@ -145,6 +145,38 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert troubles.places[UNREADABLE][0].startswith(f"{tmp_path / name} (")
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".parquet", ".warc", ".html", ".jsonl"])
+@pytest.mark.parametrize(("target", "reason"), [("gone", "No such file"), ("loop", "Too many levels")])
+def test_links_that_lead_nowhere(tmp_path: Path, suffix: str, target: str, reason: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    path = tmp_path / f"link{suffix}"
+    path.symlink_to(target)
+    found, troubles = read(path)
+    assert found == []
+    assert troubles.counts == {UNREADABLE: 1}
+    assert troubles.places[UNREADABLE][0].startswith(f"{path} ({reason}")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".parquet", ".warc", ".html", ".jsonl"])
+def test_files_deleted_before_they_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_text(TEXT, "utf-8")
+    pieces = cut_pieces([path], 100)
+    path.unlink()
+    for piece in pieces:
+        troubles = Troubles()
+        assert list(read_documents(piece, InputConfig(), troubles)) == []
+        assert troubles.counts == {UNREADABLE: 1}
+
+
+def test_names_in_upper_case(tmp_path: Path) -> None:
+    for name, compress in (("A.TXT", bytes), ("A.TXT.GZ", gzip.compress), ("A.Txt.Xz", lzma.compress)):
+        (tmp_path / name).write_bytes(compress(TEXT.encode()))
+        found, troubles = read(tmp_path / name)
+        assert found == DOCUMENTS
+        assert not troubles.counts
+
+
 def test_what_lies_before_the_end_of_a_cut_off_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     lines = [f"第{i}行：{hash(str(i))}" for i in range(9999)]
