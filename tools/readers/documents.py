@@ -15,7 +15,7 @@ from hzlm.tools.readers.html import read_html
 from hzlm.tools.readers.json_lines import read_json_lines
 from hzlm.tools.readers.lines import Place
 from hzlm.tools.readers.parquet import read_parquet
-from hzlm.tools.readers.text import read_text
+from hzlm.tools.readers.text import has_blank_lines, read_text
 from hzlm.tools.readers.troubles import Troubles
 from hzlm.tools.readers.warc import read_warc
 
@@ -54,20 +54,27 @@ def _read(piece: Piece, settings: InputConfig, troubles: Troubles) -> Iterator[s
         case "warc":
             return read_warc(read_blocks(piece, troubles), _place_in(piece, "record"), troubles)
         case "json":
-            piece, blocks = _utf8_blocks(piece, find_record_border, troubles)
+            encoding = encoding_of(_head_of(piece.path))
+            piece, blocks = _utf8_blocks(piece, encoding, find_record_border, troubles)
             return read_json_lines(blocks, settings.text_field, _place_in(piece, "line"), troubles)
         case "text":
+            head = _head_of(piece.path)
+            encoding = encoding_of(head)
             each_line = settings.document == "line"
-            piece, blocks = _utf8_blocks(piece, find_line_border if each_line else find_document_border, troubles)
+            if settings.document == "auto":
+                each_line = not has_blank_lines(head.decode(encoding or "utf-8", "replace"))
+            find_border = find_line_border if each_line else find_document_border
+            piece, blocks = _utf8_blocks(piece, encoding, find_border, troubles)
             return read_text(blocks, each_line, _place_in(piece, "line"), troubles)
 
 
-def _utf8_blocks(piece: Piece, find_border: FindBorder, troubles: Troubles) -> tuple[Piece, Iterator[bytes]]:
+def _utf8_blocks(
+    piece: Piece, encoding: str | None, find_border: FindBorder, troubles: Troubles
+) -> tuple[Piece, Iterator[bytes]]:
     """The piece from the border before it to the border behind it, and its content in UTF-8.
 
     The lines of a file in another encoding cannot be told before it is decoded, so its first piece is all of it.
     """
-    encoding = encoding_of(_head_of(piece.path))
     if encoding == "utf-8":
         if not _is_whole(piece):
             with piece.path.open("rb") as file:

@@ -10,6 +10,14 @@ LONG_DOCUMENT = "document of more than a million characters, passed on in parts"
 LONGEST_TEXT = 1 << 20
 """Characters of the longest document that is passed on in one."""
 _SLICE = 1 << 16
+# A stray blank line does not make one document of all the lines before it.
+_MOST_LINES = 100
+
+
+def has_blank_lines(head: str) -> bool:
+    """Whether a text that begins with `head` is parted by blank lines, one in a hundred lines at least."""
+    blank = [not line or line.isspace() for line in head.strip().split("\n")]
+    return sum(blank) * _MOST_LINES >= len(blank)
 
 
 def read_text(blocks: Iterator[bytes], each_line: bool, place: Place, troubles: Troubles) -> Iterator[str]:

@@ -42,7 +42,7 @@ LINES = st.lists(
 
 
 @settings(max_examples=300)
-@given(lines=LINES, piece_bytes=st.integers(1, 80), document=st.sampled_from(["blank-line", "line"]))
+@given(lines=LINES, piece_bytes=st.integers(1, 80), document=st.sampled_from(["auto", "blank-line", "line"]))
 def test_pieces_break_no_document(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], piece_bytes: int, document: str
 ) -> None:
@@ -53,6 +53,20 @@ def test_pieces_break_no_document(
     found, _ = read(path, config, piece_bytes)
     assert found == whole
     assert not any(c in text for text in found for c in "\x00")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_lines_are_documents_where_blank_lines_part_nothing(tmp_path: Path, encoding: str, line_end: str) -> None:
+    path = tmp_path / "a.txt"
+    lines = TEXT.split("\n")
+    without = [line for line in lines if line]
+    stray = [*without * 50, "", *without * 50, "", ""]
+    for content, documents in ((lines, DOCUMENTS), (without, without), (stray, without * 100)):
+        path.write_bytes(line_end.join(content).encode(encoding))
+        for piece_bytes in (100, 1 << 20):
+            found, _ = read(path, piece_bytes=piece_bytes)
+            assert found == documents
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)), piece_bytes=st.integers(1, 80))
@@ -196,7 +210,7 @@ def test_one_line_of_64_mb_takes_little_memory(tmp_path: Path) -> None:
             file.write(sentence * ((1 << 20) // len(sentence)))
     tracemalloc.start()
     troubles = Troubles()
-    texts = read_documents(Piece(path, 0, path.stat().st_size), InputConfig(), troubles)
+    texts = read_documents(Piece(path, 0, path.stat().st_size), InputConfig(document="blank-line"), troubles)
     size = sum(len(text.replace("\n", "")) for text in texts)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
