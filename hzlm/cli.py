@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from hzlm import __version__
-from hzlm.commands import bench, convert, data, demo, evaluate, fuse, prepare, status, train
-from hzlm.errors import UserError
+from hzlm.commands import bench, check, convert, data, demo, evaluate, fuse, prepare, status, train
+from hzlm.errors import UserError, is_shared
+from hzlm.launch.environment import is_first_process
 from hzlm.train.stop import Stopped
 
 COMMANDS: dict[str, ModuleType] = {
@@ -20,6 +21,7 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "convert": convert,
     "bench": bench,
+    "check": check,
     "demo": demo,
 }
 
@@ -41,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        options.handler(options)
+        status: int | None = options.handler(options)
         sys.stdout.flush()
     except UserError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error), 2, error)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
@@ -58,18 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.object[error.start]!r} is not in {error.encoding}; set PYTHONIOENCODING=utf-8", 1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{place}{error.strerror or error}", 1)
+        return _fail(f"{place}{error.strerror or error}", 1, error)
     except Stopped as stopped:
-        print(f"hzlm: {stopped}", file=sys.stderr)
+        if not _others_tell(stopped):
+            print(f"hzlm: {stopped}", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    return 0
+    return status or 0
 
 
-def _fail(text: str, status: int) -> int:
-    print(f"hzlm: error: {text}", file=sys.stderr)
+def _fail(text: str, status: int, error: BaseException | None = None) -> int:
+    if error is None or not _others_tell(error):
+        print(f"hzlm: error: {text}", file=sys.stderr)
     return status
+
+
+def _others_tell(error: BaseException) -> bool:
+    """Of what all processes of a run have met, the first one speaks."""
+    return is_shared(error) and not is_first_process()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hzlm.errors import UserError
+from hzlm.parallel_config import ParallelConfig
 from hzlm.settings import (
     Count,
     Positive,
@@ -97,8 +98,10 @@ class LossConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """LAMB (You et al. 2019); the learning rate is the schedule's."""
+    """How gradients become steps; the learning rate is the schedule's."""
 
+    name: Literal["lamb", "adamw"] = "lamb"
+    """LAMB (You et al. 2019) scales the step of each tensor to its norm; AdamW (Loshchilov & Hutter 2019) does not."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     """Decay rates of the first and second moment."""
     eps: Positive = 1e-6
@@ -128,11 +131,11 @@ class TrainConfig(Section):
     steps: Count
     """Optimizer steps of the whole run."""
     micro_batch_rows: Size
-    """Packed rows of one forward pass of one process."""
+    """Packed rows of one forward pass of one data-parallel process."""
     accumulation: Size = 1
-    """Forward passes a step and process."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of weights and activations; masters and moments are fp32 in either."""
+    """Forward passes a step and data-parallel process."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of weights and activations; masters and moments are always fp32."""
     initial_weights: Path | None = None
     """Checkpoint or run folder whose weights start this run; null: random ones."""
     log_every: Count = 10
@@ -145,6 +148,9 @@ class TrainConfig(Section):
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: Count = 2
     """Newest checkpoints kept, besides the best one on the dev split."""
+    checks: bool = False
+    """Whether every step checks that tied and replicated weights are equal on all processes that hold them, and that
+    gradients are finite and none is missing; slow."""
 
 
 class RunConfig(Section):
@@ -156,6 +162,12 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig
     train: TrainConfig
+    parallel: ParallelConfig = ParallelConfig()
+
+    @property
+    def step_rows(self) -> int:
+        """Packed rows of an optimizer step, those of all processes together."""
+        return self.train.micro_batch_rows * self.train.accumulation * self.parallel.data
 
     @model_validator(mode="after")
     def _cross_checks(self) -> "RunConfig":
@@ -172,6 +184,8 @@ class RunConfig(Section):
                 raise ValueError(f"data.views.{view}: {explain_unknown('view', view, VIEWS)}")
         if loss.encoder_weight == loss.decoder_weight == 0:
             raise ValueError("loss.encoder_weight and loss.decoder_weight are both 0; make one of them positive")
+        self.parallel.check_model(model.heads, model.feed_forward_size, model.encoder_layers, model.decoder_layers)
+        self.parallel.check_batch(self.train.micro_batch_rows, self.train.accumulation)
         return self
 
 

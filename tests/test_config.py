@@ -17,6 +17,7 @@ from hzlm.config import (
     LossConfig,
     ModelConfig,
     OptimizerConfig,
+    ParallelConfig,
     RunConfig,
     ScheduleConfig,
     TrainConfig,
@@ -120,7 +121,7 @@ CONFIGS = st.builds(
         mask_rate=st.floats(1e-12, 0.99),
     ),
     loss=st.builds(LossConfig, encoder_weight=st.floats(0, 1e300), decoder_weight=st.floats(1e-300, 10)),
-    optimizer=st.builds(OptimizerConfig, eps=st.floats(1e-12, 1e-3)),
+    optimizer=st.builds(OptimizerConfig, name=st.sampled_from(["lamb", "adamw"]), eps=st.floats(1e-12, 1e-3)),
     schedule=st.builds(ScheduleConfig, scale=st.floats(1e-9, 1e3)),
     train=st.builds(
         TrainConfig,
@@ -128,8 +129,10 @@ CONFIGS = st.builds(
         initial_weights=st.none() | PATHS.map(Path),
         seed=st.integers(0, 10**30),
         steps=st.integers(1, 2**31 - 1),
-        precision=st.sampled_from(["fp32", "bf16"]),
+        precision=st.sampled_from(["fp32", "bf16", "fp16"]),
+        checks=st.booleans(),
     ),
+    parallel=st.builds(ParallelConfig, data=st.integers(1, 1 << 16), timeout_minutes=st.floats(1e-9, 9e3)),
 )
 
 
@@ -181,7 +184,9 @@ def test_any_override_is_taken_or_refused(tmp_path_factory: pytest.TempPathFacto
         (["schedule.scale='1'"], 'schedule.scale = "1": must be a valid number'),
         (["schedule.scale=.inf"], "schedule.scale = Infinity: must be a finite number"),
         (["train.output=3"], "train.output = 3: must be a valid string"),
-        (["train.precision=fp16"], "train.precision = \"fp16\": must be 'fp32' or 'bf16'"),
+        (["train.precision=fp8"], "train.precision = \"fp8\": must be 'fp32', 'bf16' or 'fp16'"),
+        (["optimizer.name=sgd"], "optimizer.name = \"sgd\": must be 'lamb' or 'adamw'"),
+        (["parallel.pip=2"], "parallel.pip: unknown key; did you mean pipe?"),
         (["optimizer.betas=[0.9, 1.0]"], "optimizer.betas.1 = 1.0: must be less than 1"),
         (["train=3"], "override train=3: train = 3: must be a mapping"),
         (["train={}"], "run.yaml: train.output is missing; add it"),

@@ -1,7 +1,7 @@
 """Packed batches: rows of samples turned into the tensors that a model reads."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -13,7 +13,12 @@ from hzlm.data.blend import Blend
 from hzlm.data.packing import segment_places
 from hzlm.data.sampling import RowOrder, Samples, numpy_generator
 from hzlm.data.views import ViewMixture
+from hzlm.parallel.collectives import total
+from hzlm.parallel.mesh import ALONE, Mesh
 from hzlm.vocabulary import Vocabulary
+
+NOTHING = np.empty(0, np.int64)
+NO_SAMPLES = Samples(NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,38 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What micro-batches hold, those of all data-parallel ranks together."""
+
+    places: int
+    """Positions, empty ones too: rows x row length."""
+    positions: int
+    """Positions that hold a character."""
+    pairs: int
+    """Pairs of positions of one sentence: the sum of n^2 over sentences of n characters."""
+    encoder_targets: int
+    decoder_targets: int
+    """Positions that count in the loss of a side."""
+
+
+@dataclass(frozen=True)
 class StepBatch:
-    """The micro-batches of one optimizer step, and where to go on after them."""
+    """One optimizer step: the micro-batches of this data-parallel rank; the cursor to go on from and the counts, both
+    of the whole step and the same on all ranks."""
 
     micro_batches: list[MicroBatch]
     cursor: int
+    counts: Counts
 
 
 class BatchReader:
-    """Reads a blend as packed micro-batches, epoch after epoch."""
+    """Reads a blend as packed micro-batches, epoch after epoch.
 
-    def __init__(self, blend: Blend, config: DataConfig, seed: int):
+    The order knows nothing of ranks: of each rows x data size rows that follow one another, the data-parallel ranks
+    take `rows` each. Only a rank's own are read and get their views.
+    """
+
+    def __init__(self, blend: Blend, config: DataConfig, seed: int, mesh: Mesh = ALONE):
         """blend: of one dataset or more. UserError where it holds a sentence that is longer than a row."""
         blend.check_lengths(config.row_length, "data.row_length")
         self._datasets = blend.datasets
@@ -72,6 +98,7 @@ class BatchReader:
         self._row_length = config.row_length
         self._views = ViewMixture(config, blend.vocabulary)
         self._seed = seed
+        self._mesh = mesh
         self._order = RowOrder(blend, config.row_length, seed)
 
     @property
@@ -80,26 +107,44 @@ class BatchReader:
         return self._order.efficiency()
 
     def steps(self, cursor: int, rows: int, micro_batches: int) -> Iterator[StepBatch]:
-        """Steps of `micro_batches` x `rows` rows from `cursor` on (0 is the beginning), without end.
+        """Steps from `cursor` on (0 is the beginning), without end; each is a collective call of the data ranks.
 
-        On each side the weights of a step sum to its number of micro-batches: the mean of the micro-batch losses
-        is then the mean over all positions that count, however they are spread.
+        On each side the weights of a step, those of all ranks together, sum to its number of micro-batches times that
+        of ranks: the mean of all their losses is then the mean over all positions that count, however they are spread.
+
+        Args:
+            cursor: of `StepBatch`, from a reader on any mesh.
+            rows: of a micro-batch.
+            micro_batches: of a step, on each rank.
         """
         stream = self._order.rows(cursor)
         while True:
             batches = []
             for _ in range(micro_batches):
-                group = []
-                for _ in range(rows):
-                    samples, cursor = next(stream)
-                    group.append(self._row(samples))
-                batches.append(collate(group))
-            yield StepBatch(normalise(batches), cursor)
+                taken = list(islice(stream, rows * self._mesh.data.size))
+                batches.append(self._own([samples for samples, _ in taken], rows))
+                _, cursor = taken[-1]
+            counts = count(batches, self._mesh)
+            yield StepBatch(normalise(batches, counts, self._mesh), cursor, counts)
 
-    def one_pass(self, rows: int, limit: int) -> list[MicroBatch]:
-        """Every sample once, at most `limit` rows of them, as one step: a fixed set to evaluate on."""
-        group = [self._row(samples) for samples in islice(self._order.first_epoch(), limit)]
-        return normalise([collate(group[start : start + rows]) for start in range(0, len(group), rows)])
+    def one_pass(self, rows: int, limit: int, at_least: int = 1) -> list[MicroBatch]:
+        """Every sample once, at most `limit` rows of them on all ranks together: a fixed set to evaluate on.
+
+        Returns:
+            On each rank as many micro-batches of `rows` rows, no fewer than `at_least`, weighted as those of one step.
+            Rows that are missing are empty: they hold padding, and nothing in them counts.
+        """
+        order = list(islice(self._order.first_epoch(), limit))
+        together = rows * self._mesh.data.size
+        number = max(at_least, -(-len(order) // together))
+        order += [NO_SAMPLES] * (number * together - len(order))
+        batches = [self._own(order[start : start + together], rows) for start in range(0, len(order), together)]
+        return normalise(batches, count(batches, self._mesh), self._mesh)
+
+    def _own(self, together: Sequence[Samples], rows: int) -> MicroBatch:
+        """This rank's rows of those that the data ranks read together."""
+        start = self._mesh.data.index * rows
+        return collate([self._row(samples) for samples in together[start : start + rows]])
 
     def _row(self, samples: Samples) -> MicroBatch:
         sources, targets, inputs = [], [], []
@@ -125,7 +170,7 @@ def _to_tensors(
     """One row. What is unknown is never learned; the encoder learns where the source does not tell the answer."""
     tokens = np.full((3, 1, len(segments)), vocabulary.pad_id, dtype=np.int64)
     for stream, parts in zip(tokens, (sources, inputs, targets), strict=True):
-        joined = np.concatenate(parts)
+        joined = np.concatenate([NOTHING, *parts])
         stream[0, : len(joined)] = joined
     source, _, target = tokens
     counts = (segments > 0) & (target >= vocabulary.target_start)
@@ -150,11 +195,23 @@ def collate(rows: Sequence[MicroBatch]) -> MicroBatch:
     )
 
 
-def normalise(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
-    """The same batches with weights that sum to their number on each side (0 where nothing counts)."""
-    totals = torch.stack([batch.weights.sum(dim=(1, 2)) for batch in batches]).sum(dim=0)
-    factors = torch.where(totals > 0, len(batches) / totals, 0.0)[:, None, None]
-    return [
-        MicroBatch(batch.tokens, batch.positions, batch.segments, batch.targets, batch.weights * factors)
-        for batch in batches
+def count(batches: Sequence[MicroBatch], mesh: Mesh = ALONE) -> Counts:
+    """What the micro-batches of all data ranks hold, their weights still 0 or 1; a collective call of those ranks."""
+    real = [batch.segments > 0 for batch in batches]
+    targets = torch.stack([batch.weights.sum(dim=(1, 2), dtype=torch.float64) for batch in batches]).sum(dim=0)
+    own = [
+        sum(mask.numel() for mask in real),
+        sum(int(mask.sum()) for mask in real),
+        # place p of a sentence adds 2p + 1: together n^2
+        sum(int(((2 * batch.positions + 1) * mask).sum()) for batch, mask in zip(batches, real, strict=True)),
+        *targets.tolist(),
     ]
+    return Counts(*map(int, total(own, mesh.data, mesh.device)))
+
+
+def normalise(batches: Sequence[MicroBatch], counts: Counts, mesh: Mesh = ALONE) -> list[MicroBatch]:
+    """The same batches with weights that sum, on each side and over all data ranks, to the number of micro-batches
+    times that of ranks (0 where nothing counts)."""
+    totals = torch.tensor([counts.encoder_targets, counts.decoder_targets], dtype=torch.float32)
+    factors = torch.where(totals > 0, len(batches) * mesh.data.size / totals, 0.0)[:, None, None]
+    return [replace(batch, weights=batch.weights * factors) for batch in batches]

@@ -14,23 +14,32 @@ from hzlm.config import ModelConfig
 from hzlm.model.blocks import DecoderBlock, EncoderBlock
 from hzlm.model.embedding import PositionEmbedding, TokenEmbedding
 from hzlm.model.initial import initialize
+from hzlm.model.recompute import Recompute
 from hzlm.model.state import Batch, State
+from hzlm.parallel.collectives import enter
+from hzlm.parallel.mesh import ALONE, Mesh
 
 
 class EncoderNorm(nn.Module):
     """The encoder's final LayerNorm; with `aligned`, its output at t is also added to the decoder's input at t."""
 
-    def __init__(self, hidden_size: int, aligned: bool):
+    def __init__(self, hidden_size: int, aligned: bool, mesh: Mesh = ALONE):
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
         self.aligned = aligned
+        self.mesh = mesh
 
     def forward(self, state: State) -> State:
-        """Normalises the source."""
+        """Normalises the source.
+
+        Without `split_rows` what it gives is `enter`ed: whatever uses the memory behind it (cross attention, the loss
+        of the encoder) leaves each tensor-parallel rank a part of its gradient, and here the parts are summed.
+        """
         hidden, segments = state
         source, target = hidden.unbind(0)
-        memory = self.norm(source)
-        return torch.stack([memory, target + memory if self.aligned else target]), segments
+        normal = self.norm(source)
+        memory = normal if self.mesh.split_rows else enter(normal, self.mesh)
+        return torch.stack([memory, target + normal if self.aligned else target]), segments
 
 
 class DecoderNorm(nn.Module):
@@ -60,15 +69,18 @@ class Layer:
         return self.module(*self.arguments)
 
 
-def plan_layers(config: ModelConfig, vocabulary_size: int) -> list[Layer]:
+def plan_layers(
+    config: ModelConfig, vocabulary_size: int, target_start: int, mesh: Mesh = ALONE, recompute: Recompute = "none"
+) -> list[Layer]:
     """The layers in the order they run. The first, the token table, runs once more after the last (`project`)."""
     width = config.hidden_size
+    of_block = (config, mesh, recompute)
     return [
-        Layer("tokens", TokenEmbedding, (vocabulary_size, width)),
-        Layer("positions", PositionEmbedding, (config.max_length, width, config.dropout)),
-        *(Layer(f"encoder.{i}", EncoderBlock, (config,)) for i in range(config.encoder_layers)),
-        Layer("encoder_norm", EncoderNorm, (width, config.aligned)),
-        *(Layer(f"decoder.{i}", DecoderBlock, (config,)) for i in range(config.decoder_layers)),
+        Layer("tokens", TokenEmbedding, (vocabulary_size, target_start, width, mesh)),
+        Layer("positions", PositionEmbedding, (config.max_length, width, config.dropout, mesh)),
+        *(Layer(f"encoder.{i}", EncoderBlock, of_block) for i in range(config.encoder_layers)),
+        Layer("encoder_norm", EncoderNorm, (width, config.aligned, mesh)),
+        *(Layer(f"decoder.{i}", DecoderBlock, of_block) for i in range(config.decoder_layers)),
         Layer("decoder_norm", DecoderNorm, (width,)),
     ]
 
@@ -92,7 +104,7 @@ class EncoderDecoder(nn.Module):
         self.target_start = target_start
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for layer in plan_layers(config, vocabulary_size):
+        for layer in plan_layers(config, vocabulary_size, target_start):
             stack, _, number = layer.name.partition(".")
             if number:
                 self.get_submodule(stack).add_module(number, layer.build())
@@ -101,7 +113,7 @@ class EncoderDecoder(nn.Module):
 
     def layers(self) -> list[tuple[str, nn.Module]]:
         """Each layer with its name, in the order of `plan_layers`."""
-        names = [layer.name for layer in plan_layers(self.config, self.tokens.weight.shape[0])]
+        names = [layer.name for layer in plan_layers(self.config, len(self.tokens.weight), self.target_start)]
         return [(name, self.get_submodule(name)) for name in names]
 
     def initialize(self, seed: int) -> "EncoderDecoder":

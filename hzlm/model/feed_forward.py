@@ -3,16 +3,19 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hzlm.parallel.linear import ColumnParallelLinear, RowParallelLinear
+from hzlm.parallel.mesh import ALONE, Mesh
+
 
 class FeedForward(nn.Module):
-    """max(0, x W1 + b1) W2 + b2."""
+    """max(0, x W1 + b1) W2 + b2, the inner width divided over the tensor-parallel ranks."""
 
-    def __init__(self, hidden_size: int, feed_forward_size: int):
+    def __init__(self, hidden_size: int, feed_forward_size: int, mesh: Mesh = ALONE):
         super().__init__()
-        self.expand = nn.Linear(hidden_size, feed_forward_size)
-        self.contract = nn.Linear(feed_forward_size, hidden_size)
+        self.expand = ColumnParallelLinear(hidden_size, feed_forward_size, mesh)
+        self.contract = RowParallelLinear(feed_forward_size, hidden_size, mesh)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., W] -> [..., W]."""
+        """[..., W], `enter`ed -> [..., W]."""
         contracted: Tensor = self.contract(functional.relu(self.expand(x)))
         return contracted

@@ -10,6 +10,7 @@ from torch import nn
 
 from hzlm.model.attention import Attention
 from hzlm.parallel.random import make_generator
+from hzlm.parallel.sharding import logical_shape, sharding_of
 
 DEVIATION = 0.02
 # cross attention's score, in nats, of two equal normalised vectors; about half of a vector is its position
@@ -20,7 +21,10 @@ STARTS_AS = {"target": "source", "cross_attention.key.weight": "cross_attention.
 
 @torch.no_grad()
 def initialize(layer: nn.Module, layer_name: str, seed: int) -> None:
-    """Fills a layer's parameters: LayerNorm 1 and 0, biases 0, everything else normal."""
+    """Fills a layer's parameters: LayerNorm 1 and 0, biases 0, everything else normal.
+
+    A parameter that is a part of a logical tensor gets that part of the logical tensor's values.
+    """
     for name, parameter in layer.named_parameters():
         owner = layer.get_submodule(name.rpartition(".")[0])
         if name.endswith("bias"):
@@ -29,8 +33,9 @@ def initialize(layer: nn.Module, layer_name: str, seed: int) -> None:
             parameter.fill_(1.0)
         else:
             generator = make_generator(seed, "parameter", f"{layer_name}.{STARTS_AS.get(name, name)}")
-            values = torch.empty(parameter.shape).normal_(0.0, _deviation(layer, name), generator=generator)
-            parameter.copy_(values)
+            whole = torch.empty(logical_shape(parameter)).normal_(0.0, _deviation(layer, name), generator=generator)
+            sharding = sharding_of(parameter)
+            parameter.copy_(whole if sharding is None else sharding.take(whole))
 
 
 def _deviation(layer: nn.Module, name: str) -> float:
@@ -38,5 +43,4 @@ def _deviation(layer: nn.Module, name: str) -> float:
         return DEVIATION
     attention = layer.get_submodule("cross_attention")
     assert isinstance(attention, Attention)
-    width = attention.query.in_features
-    return float((DIAGONAL_SCORE / (width * (width // attention.heads) ** 0.5)) ** 0.5)
+    return float((DIAGONAL_SCORE / (attention.query.in_features * attention.head_size**0.5)) ** 0.5)

@@ -1,14 +1,15 @@
 """Reading a stored model: a checkpoint folder, or the run folder that holds it.
 
 A checkpoint folder has manifest.json, config.yaml, vocabulary.json and safetensors files. The manifest names, for
-each kind ("weights", "masters", "exp_avg", "exp_avg_sq") and each logical tensor, its global shape and the pieces it
-is stored in, each with its file and its offset: whoever reads does not care who wrote. It holds the checksum of every
-other file, and its own. The files `latest` and `best` beside the checkpoints of a run each name one of them.
+each kind ("weights", "masters", "exp_avg", "exp_avg_sq") and each logical tensor, its shape and the pieces that it is
+stored in (`hzlm.model.tensor_pieces`), each with its file and its key there: whoever reads does not care who wrote. It
+holds the checksum of every other file, and its own. The files `latest` and `best` beside the checkpoints of a run each
+name one of them.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,13 @@ from hzlm.config import RunConfig, load_config
 from hzlm.errors import UserError
 from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST, STEP_FOLDER, step_of
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.model.tensor_pieces import Piece, fault_of, join
 from hzlm.stored_files import damage_of
 from hzlm.stored_json import parse_json
 from hzlm.vocabulary import Vocabulary
 
 FORMAT = "hzlm-checkpoint"
-VERSION = 3
+VERSION = 4
 
 
 class _DamageError(UserError):
@@ -68,27 +70,40 @@ class Checkpoint:
 
     def read(self, kind: str) -> dict[str, Tensor]:
         """All tensors of one kind by name, whole, on the CPU."""
-        return {name: self._assemble(name, entry) for name, entry in self.manifest["tensors"][kind].items()}
+        return {name: self.tensor(kind, name) for name in self.manifest["tensors"][kind]}
 
-    def _assemble(self, name: str, entry: Mapping[str, Any]) -> Tensor:
-        pieces = entry["pieces"]
-        whole: Tensor | None = None
-        for piece in pieces:
-            path = self.folder / piece["file"]
-            try:
-                with safe_open(path, framework="pt") as file:
-                    tensor = file.get_tensor(name)
-            except (OSError, SafetensorError) as error:
-                raise UserError(f"{path}: cannot read {name}: {error}; use another checkpoint") from error
-            if len(pieces) == 1:
-                return tensor
-            if whole is None:
-                whole = torch.empty(entry["shape"], dtype=tensor.dtype)
-            corner = tuple(slice(at, at + size) for at, size in zip(piece["offset"], tensor.shape, strict=True))
-            whole[corner] = tensor
-        if whole is None:
-            raise UserError(f"{self.folder / MANIFEST}: {name} has no pieces; use another checkpoint")
-        return whole
+    def tensor(self, kind: str, name: str) -> Tensor:
+        """One logical tensor, whole, on the CPU. Raises UserError where its files cannot be read."""
+        entry = self.manifest["tensors"][kind][name]
+        return join(entry["shape"], [(Piece.of(piece), self._read(piece)) for piece in entry["pieces"]])
+
+    def check_shapes(self, expected: Mapping[str, Sequence[int]], kind: str) -> None:
+        """Raises UserError unless the tensors of a kind are the expected ones, by name and shape."""
+        stored = {name: entry["shape"] for name, entry in self.manifest["tensors"][kind].items()}
+        for name in sorted(stored.keys() | expected.keys()):
+            if name not in stored or name not in expected:
+                where = "the checkpoint" if name in stored else "the model"
+                text = f"only {where} has a tensor {name}: the model sections of the configs differ"
+                raise UserError(f"{self.folder}: {text}")
+            if stored[name] != list(expected[name]):
+                raise UserError(
+                    f"{self.folder}: {name} is {stored[name]} in the checkpoint and {list(expected[name])} "
+                    "in the model: the vocabularies or the model sections of the configs differ"
+                )
+
+    def _read(self, piece: Mapping[str, Any]) -> Tensor:
+        path, key = self.folder / piece["file"], piece["key"]
+        try:
+            with safe_open(path, framework="pt") as file:
+                values: Tensor = file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: cannot read {key}: {error}; use another checkpoint") from error
+        if values.numel() != piece["numel"]:
+            raise UserError(
+                f"{path}: {key} has {values.numel()} elements instead of {piece['numel']}: damaged; "
+                "use another checkpoint"
+            )
+        return values
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -148,23 +163,10 @@ def load_model(path: Path) -> tuple[EncoderDecoder, Vocabulary]:
     vocabulary = checkpoint.vocabulary
     with torch.device("meta"):
         model = EncoderDecoder(checkpoint.config.model, vocabulary.size, vocabulary.target_start)
+    checkpoint.check_shapes({name: parameter.shape for name, parameter in model.named_parameters()}, "weights")
     weights = {name: tensor.float() for name, tensor in checkpoint.read("weights").items()}
-    check_names(weights, dict(model.named_parameters()), checkpoint.folder)
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False), vocabulary
-
-
-def check_names(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
-    """Raises UserError unless the stored tensors are the expected ones, by name and shape."""
-    for name in sorted(stored.keys() | expected.keys()):
-        if name not in stored or name not in expected:
-            where = "the checkpoint" if name in stored else "the model"
-            raise UserError(f"{folder}: only {where} has a tensor {name}: the model sections of the configs differ")
-        if stored[name].shape != expected[name].shape:
-            raise UserError(
-                f"{folder}: {name} is {list(stored[name].shape)} in the checkpoint and {list(expected[name].shape)} "
-                "in the model: the vocabularies or the model sections of the configs differ"
-            )
 
 
 def _follow(pointer: Path) -> Path:
@@ -192,7 +194,20 @@ def _verify(folder: Path) -> dict[str, Any]:
         damage = damage_of(folder / name, stored)
         if damage is not None:
             raise _DamageError(f"{folder / name}: {damage}")
+    _check_pieces(folder / MANIFEST, manifest)
     return manifest
+
+
+def _check_pieces(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises _DamageError unless the pieces of every tensor make it up, and lie in files that have a checksum."""
+    for kind, named in manifest["tensors"].items():
+        for name, entry in named.items():
+            fault = fault_of(entry["shape"], [Piece.of(piece) for piece in entry["pieces"]])
+            if fault is not None:
+                raise _DamageError(f"{path}: {kind} of {name}: {fault}: damaged")
+            for piece in entry["pieces"]:
+                if piece["file"] not in manifest["files"]:
+                    raise _DamageError(f"{path}: {kind} of {name}: no checksum of {piece['file']}: damaged")
 
 
 def _name_another(folder: Path, damaged: Path | None = None) -> str:

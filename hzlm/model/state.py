@@ -1,7 +1,8 @@
 """What flows from layer to layer, and across the border of two pipeline stages.
 
 Shapes: R rows of L positions in a micro-batch, W the hidden size. Source and target are stacked in one tensor,
-since the engine's backward pass runs once for each floating tensor that leaves a stage.
+since the engine's backward pass runs once for each floating tensor that leaves a stage. With `split_rows` (see
+`hzlm.parallel.mesh.Mesh`) the hidden state has this rank's rows only; everything else always has all of them.
 """
 
 from torch import Tensor

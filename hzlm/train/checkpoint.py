@@ -1,24 +1,22 @@
-"""Writing checkpoints, and going on from them.
+"""Writing checkpoints, and going on from them: whatever the layout that writes, and that which reads.
 
 A checkpoint is written under a temporary name, forced to the disk and renamed; `latest` is changed last. So what
 `latest` names is whole at every moment. All that follows, which checkpoint is the best and which are no longer kept, is
 a function of what lies on the disk: where a run was killed in the middle of it, the next start brings it to its end.
+
+No state of a random generator is stored: everything random is derived from (seed, purpose, step), and the order of the
+data from (seed, cursor).
 """
 
 import json
 import math
-import os
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 from hzlm.config import RunConfig
 from hzlm.data.blend import Blend
@@ -28,20 +26,22 @@ from hzlm.model.pretrained import (
     FORMAT,
     VERSION,
     Checkpoint,
-    check_names,
     checksum,
     find_checkpoint,
     list_checkpoints,
     read_manifest,
 )
+from hzlm.parallel.mesh import Mesh
+from hzlm.parallel.sharding import logical_shape, sharding_of
 from hzlm.settings import save_settings
 from hzlm.stored_files import describe_file, force_to_disk, replacing
+from hzlm.train.agreement import on_every_rank, on_first_rank
+from hzlm.train.checkpoint_write import STATES, Entries, merge, write_tensors
 from hzlm.train.engine import Engine
 from hzlm.train.noise import NoiseScale
 from hzlm.vocabulary import Vocabulary
 
-# a file of a checkpoint holds at most about this many bytes of tensors
-SHARD_BYTES = 2 << 30
+CONFIG, VOCABULARY = "config.yaml", "vocabulary.json"
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,16 @@ class RunState:
 
 
 def save_checkpoint(
-    config: RunConfig, engine: Engine, blend: Blend, progress: RunState, scores: Mapping[str, float] | None
+    config: RunConfig,
+    engine: Engine,
+    blend: Blend,
+    progress: RunState,
+    scores: Mapping[str, float] | None,
+    mesh: Mesh,
 ) -> Path:
-    """Writes checkpoints/step_N of the run, points `latest` to it, tidies up.
+    """Writes checkpoints/step_N of the run, points `latest` to it, tidies up; a collective call of all ranks.
+
+    Every rank writes what it holds; rank 0 does the rest.
 
     Args:
         config: of the run.
@@ -65,28 +72,36 @@ def save_checkpoint(
         progress: how far it has come.
         scores: what was measured on the dev split, by name; "loss" decides which checkpoint is the best. None where
             nothing was measured.
+        mesh: the place of this rank.
 
     Returns:
         The folder of the checkpoint.
 
     Raises:
-        OSError: it cannot be written. What is there of it is removed, and `latest` names what it named before; only
-            where pointing `latest` to it fails, a whole checkpoint stays that the next start removes.
+        OSError: it cannot be written, by some rank: then all raise, as `on_every_rank` does. What is there of it is
+            removed, and `latest` names what it named before; only where pointing `latest` to it fails, a whole
+            checkpoint stays that the next start removes.
     """
     folder = config.train.output / CHECKPOINTS
     final = folder / f"step_{progress.step:08d}"
     temporary = _partial(final)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    on_first_rank(lambda: _make_anew(temporary), mesh.world)
     try:
-        _write_checkpoint(temporary, config, engine, blend, progress, scores)
+        written = on_every_rank(lambda: _write_part(temporary, engine, mesh), mesh.world)
+
+        def finish() -> None:
+            manifest = _describe(engine, blend, progress, mesh) | {"dev": scores}
+            _write_rest(temporary, config, blend.vocabulary, manifest, written)
+            temporary.rename(final)
+            force_to_disk(folder)
+            _point(folder / LATEST, final)
+            tidy_up(folder, config.train.keep_last)
+
+        on_first_rank(finish, mesh.world)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if mesh.world.index == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
-    temporary.rename(final)
-    force_to_disk(folder)
-    _point(folder / LATEST, final)
-    tidy_up(folder, config.train.keep_last)
     return final
 
 
@@ -95,7 +110,7 @@ def tidy_up(folder: Path, keep_last: int) -> None:
 
     The best one has the lowest loss on the dev split, the earliest of several. Kept are the best one and the
     last `keep_last`. What a killed run left goes too: partial checkpoints, and steps beyond the latest, which are
-    being made again.
+    being made again. With several ranks it is for rank 0 alone (`on_first_rank`).
 
     Args:
         folder: checkpoints/ of a run, with a checkpoint in it.
@@ -122,114 +137,130 @@ def tidy_up(folder: Path, keep_last: int) -> None:
             _remove(old)
 
 
+def open_together(path: Path, mesh: Mesh) -> Checkpoint | None:
+    """The checkpoint of a run folder, if it has one; a collective call. Rank 0 alone verifies its files.
+
+    Raises:
+        UserError: as `Checkpoint.open`, on all ranks.
+    """
+    return on_first_rank(lambda: None if find_checkpoint(path) is None else Checkpoint.open(path), mesh.world)
+
+
 def resume(checkpoint: Checkpoint, engine: Engine, blend: Blend) -> RunState:
-    """Puts weights, masters, moments and the update count of a checkpoint into the engine.
+    """Puts weights, masters, moments, update count and loss scale of a checkpoint into the engine; a collective call.
 
     Raises:
         UserError: the data is not what the run was trained on so far.
     """
+    manifest = checkpoint.manifest
+    on_every_rank(lambda: _check_data(checkpoint, blend), engine.mesh.world)
+    _load(checkpoint, STATES, engine)
+    engine.restore(manifest["optimizer_steps"], manifest["loss_scale"])
+    return RunState(manifest["step"], manifest["cursor"], NoiseScale(**manifest["noise"]))
+
+
+def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
+    """Starts a new run with the weights of another run; a collective call.
+
+    Raises:
+        UserError: there is no such run, or it has another vocabulary or another shape of model.
+    """
+
+    def open_fitting() -> Checkpoint:
+        checkpoint = Checkpoint.open(path)
+        if checkpoint.vocabulary.fingerprint != vocabulary.fingerprint:
+            raise UserError(
+                f"train.initial_weights: {checkpoint.folder} was trained with another vocabulary than the dataset's; "
+                f"prepare the dataset with vocabulary.path={checkpoint.folder / 'vocabulary.json'}"
+            )
+        return checkpoint
+
+    _load(on_first_rank(open_fitting, engine.mesh.world), ("masters",), engine)
+    engine.restore()
+
+
+def _make_anew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _write_part(folder: Path, engine: Engine, mesh: Mesh) -> tuple[Entries, dict[str, Any]]:
+    """What this rank has to write: its entries of the manifest and its files."""
+    entries = write_tensors(folder, engine.parameters, mesh)
+    names = {piece["file"] for named in entries.values() for entry in named.values() for piece in entry["pieces"]}
+    return entries, {name: describe_file(folder / name) for name in sorted(names)}
+
+
+def _describe(engine: Engine, blend: Blend, progress: RunState, mesh: Mesh) -> dict[str, Any]:
+    """What the manifest says of the run."""
+    return {
+        "layout": {"pipe": mesh.pipe.size, "data": mesh.data.size, "tensor": mesh.tensor.size},
+        "vocabulary": blend.vocabulary.fingerprint,
+        "datasets": blend.fingerprints,
+        "step": progress.step,
+        "optimizer_steps": engine.optimizer_steps,
+        "loss_scale": engine.loss_scale_state(),
+        "cursor": progress.cursor,
+        "noise": asdict(progress.noise),
+    }
+
+
+def _write_rest(
+    folder: Path,
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    described: dict[str, Any],
+    written: Sequence[tuple[Entries, dict[str, Any]]],
+) -> None:
+    """Makes the parts of all ranks a checkpoint."""
+    save_settings(config, folder / CONFIG)
+    vocabulary.save(folder / VOCABULARY)
+    files = {name: describe_file(folder / name) for name in (CONFIG, VOCABULARY)}
+    for _, part in written:
+        files |= part
+    tensors = merge(entries for entries, _ in written)
+    manifest = {"format": FORMAT, "version": VERSION, **described, "tensors": tensors, "files": files}
+    manifest["checksum"] = checksum(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+    for name in (CONFIG, VOCABULARY, MANIFEST):
+        force_to_disk(folder / name)
+    force_to_disk(folder)
+
+
+def _check_data(checkpoint: Checkpoint, blend: Blend) -> None:
     for dataset in blend.datasets:
         if checkpoint.manifest["datasets"].get(str(dataset.folder)) != dataset.fingerprint:
             raise UserError(
                 f"{dataset.folder}: not the data that {checkpoint.folder} was trained on; put that back, or choose "
                 "another train.output and start it from there by train.initial_weights"
             )
-    for kind in ("masters", "exp_avg", "exp_avg_sq"):
-        _load(checkpoint, kind, engine)
-    engine.restore(checkpoint.manifest["optimizer_steps"])
-    manifest = checkpoint.manifest
-    return RunState(manifest["step"], manifest["cursor"], NoiseScale(**manifest["noise"]))
 
 
-def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
-    """Starts a new run with the weights of another run. Raises UserError where their vocabularies differ."""
-    checkpoint = Checkpoint.open(path)
-    if checkpoint.vocabulary.fingerprint != vocabulary.fingerprint:
-        raise UserError(
-            f"train.initial_weights: {checkpoint.folder} was trained with another vocabulary than the dataset's; "
-            f"prepare the dataset with vocabulary.path={checkpoint.folder / 'vocabulary.json'}"
-        )
-    _load(checkpoint, "masters", engine)
-    engine.restore()
+def _load(checkpoint: Checkpoint, kinds: Sequence[str], engine: Engine) -> None:
+    """Reads what this rank holds of each tensor; a collective call, since all raise where one cannot read."""
+    world = engine.mesh.world
+    expected: dict[str, Sequence[int]] = {}
+    for shapes in on_every_rank(lambda: _shapes(engine), world):
+        expected |= shapes
+    for kind in kinds:
+        checkpoint.check_shapes(expected, kind)
+    on_every_rank(lambda: _read_part(checkpoint, kinds, engine), world)
 
 
-def _write_checkpoint(
-    folder: Path,
-    config: RunConfig,
-    engine: Engine,
-    blend: Blend,
-    progress: RunState,
-    scores: Mapping[str, float] | None,
-) -> None:
-    save_settings(config, folder / "config.yaml")
-    blend.vocabulary.save(folder / "vocabulary.json")
-    tensors = {kind: _write(folder, kind, named) for kind, named in _tensors_by_kind(engine).items()}
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "vocabulary": blend.vocabulary.fingerprint,
-        "datasets": blend.fingerprints,
-        "step": progress.step,
-        "optimizer_steps": engine.optimizer_steps,
-        "cursor": progress.cursor,
-        "noise": asdict(progress.noise),
-        "dev": scores,
-        "tensors": tensors,
-        "files": {path.name: describe_file(path) for path in sorted(folder.iterdir())},
-    }
-    manifest["checksum"] = checksum(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-    for path in folder.iterdir():
-        force_to_disk(path)
-    force_to_disk(folder)
-
-
-def _tensors_by_kind(engine: Engine) -> dict[str, dict[str, Tensor]]:
-    parameters = engine.parameters
-    shaped: dict[str, dict[str, Tensor]] = {
-        kind: {name: getattr(state, kind).view(state.weight.shape) for name, state in parameters.items()}
-        for kind in ("masters", "exp_avg", "exp_avg_sq")
-    }
-    return {"weights": {name: state.weight.detach() for name, state in parameters.items()}, **shaped}
-
-
-def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Writes the tensors of one kind into as many files as they need; returns their manifest entries."""
-    shards: list[dict[str, Tensor]] = [{}]
-    filled = 0
-    for name, tensor in tensors.items():
-        if filled + tensor.nbytes > SHARD_BYTES and shards[-1]:
-            shards.append({})
-            filled = 0
-        shards[-1][name] = tensor.cpu().contiguous()
-        filled += tensor.nbytes
-    entries = {}
-    for number, shard in enumerate(shards):
-        file = f"{kind}-{number:05d}.safetensors"
-        _save_file(shard, folder / file)
-        for name, tensor in shard.items():
-            shape = list(tensor.shape)
-            entries[name] = {"shape": shape, "pieces": [{"file": file, "offset": [0] * len(shape)}]}
-    return entries
-
-
-def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
-    """Raises OSError, as every other way of writing does; safetensors has an error of its own."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        code = re.search(r"\(os error (\d+)\)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+def _shapes(engine: Engine) -> dict[str, tuple[int, ...]]:
+    return {name: logical_shape(state.weight) for name, state in engine.parameters.items()}
 
 
 @torch.no_grad()
-def _load(checkpoint: Checkpoint, kind: str, engine: Engine) -> None:
-    stored = checkpoint.read(kind)
-    check_names(stored, {name: state.weight for name, state in engine.parameters.items()}, checkpoint.folder)
+def _read_part(checkpoint: Checkpoint, kinds: Sequence[str], engine: Engine) -> None:
     for name, state in engine.parameters.items():
-        getattr(state, kind).copy_(stored[name].flatten())
+        sharding = sharding_of(state.weight)
+        for kind in kinds:
+            own = getattr(state, kind)
+            if own.numel():
+                whole = checkpoint.tensor(kind, name)
+                shard = whole if sharding is None else sharding.take(whole)
+                own.copy_(shard.flatten()[state.start : state.start + own.numel()])
 
 
 def _partial(checkpoint: Path) -> Path:

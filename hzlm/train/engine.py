@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: the one file that knows it.
+"""The DeepSpeed engine: with the pipeline module the one file that knows it.
 
 The layers of the model become a PipelineModule, the optimizer runs behind ZeRO stage 1, also in a single process:
 one path for every size of run.
@@ -7,147 +7,145 @@ one path for every size of run.
 import contextlib
 import io
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 from torch import Tensor, nn
 
 from hzlm.config import RunConfig
 from hzlm.data.batches import MicroBatch, collate
-from hzlm.launch.environment import single_process_environment
-from hzlm.model.embedding import TokenEmbedding
-from hzlm.model.encoder_decoder import plan_layers
-from hzlm.model.initial import initialize
 from hzlm.model.losses import SideLoss, TrainingLoss
-from hzlm.parallel.random import derive_seed
-from hzlm.train.lamb import Fragment, Lamb
+from hzlm.parallel.mesh import Mesh
+from hzlm.parallel.random import seed_dropout
+from hzlm.train.checks import StepChecks
+from hzlm.train.loss_scale import loss_scale_state, restore_loss_scale
+from hzlm.train.nonfinite import Suspects, find_first
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
+from hzlm.train.optimizer import ParameterState, build_optimizer, link_parameters
+from hzlm.train.pipeline import build_pipeline
 from hzlm.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step did: the loss of each side, and the gradient norm before clipping."""
+    """What one optimizer step did."""
 
     losses: dict[str, SideLoss]
+    """Of each side."""
     gradient_norm: float
-
-
-@dataclass(frozen=True)
-class ParameterState:
-    """One logical tensor: its weight as the model holds it, and flat float32 views of its master and moments."""
-
-    weight: nn.Parameter
-    masters: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
+    """Over all parameters, before clipping; infinite where the step was skipped."""
+    skipped: bool = False
+    """Whether a gradient was too large for fp16 at this loss scale, so that nothing but the scale has changed."""
 
 
 def deepspeed_settings(config: RunConfig) -> dict[str, Any]:
     """DeepSpeed's own configuration, as it is saved beside the run."""
+    precision = config.train.precision
     return {
         "train_micro_batch_size_per_gpu": config.train.micro_batch_rows,
         "gradient_accumulation_steps": config.train.accumulation,
         "gradient_clipping": config.optimizer.gradient_clipping,
-        "bf16": {"enabled": config.train.precision == "bf16"},
+        # a step with a gradient that is not finite changes nothing
+        "bf16": {"enabled": precision == "bf16", "check_grad_overflow": True},
+        # loss_scale 0: dynamic
+        "fp16": {"enabled": precision == "fp16", "loss_scale": 0, "min_loss_scale": 0},
         "zero_optimization": {"stage": 1},
         "zero_allow_untested_optimizer": True,
+        # what crosses a stage border is the same on all tensor-parallel ranks, or a part already (`split_rows`)
+        "pipeline": {"pipe_partitioned": False, "grad_partitioned": False},
         "steps_per_print": None,
     }
 
 
 class Engine:
-    """Trains and evaluates the layers of one model."""
+    """Trains and evaluates this rank's layers of one model. Its methods are collective calls of all ranks."""
 
-    def __init__(self, config: RunConfig, vocabulary: Vocabulary):
-        single_process_environment()
-        with _quiet_start():
-            self._build(config, vocabulary)
-
-    def _build(self, config: RunConfig, vocabulary: Vocabulary) -> None:
-        deepspeed.init_distributed(verbose=False)
+    def __init__(self, config: RunConfig, vocabulary: Vocabulary, mesh: Mesh):
+        """mesh: of `hzlm.train.ranks.connect`."""
+        self.mesh = mesh
         self._seed = config.train.seed
-        self._loss = TrainingLoss(config.loss, vocabulary.target_start)
-        self._evaluation_loss = TrainingLoss(
-            config.loss.model_copy(update={"label_smoothing": 0.0}), vocabulary.target_start
-        )
-        self._plan = plan_layers(config.model, vocabulary.size)
-        tokens, *others = self._plan
-        table = (TokenEmbedding, *tokens.arguments)
-        module = PipelineModule(
-            layers=[
-                TiedLayerSpec(tokens.name, *table),
-                *(LayerSpec(layer.module, *layer.arguments) for layer in others),
-                TiedLayerSpec(tokens.name, *table, forward_fn=TokenEmbedding.project),
-            ],
-            num_stages=1,
-            loss_fn=self._loss,
-        )
-        for layer, child in self._children(module):
-            initialize(child, layer, config.train.seed)
-        self._optimizer = Lamb(
-            split_by_decay(module.parameters(), config.optimizer.weight_decay),
-            betas=config.optimizer.betas,
-            eps=config.optimizer.eps,
-        )
-        self._engine, *_ = deepspeed.initialize(
-            model=module, optimizer=self._optimizer, config=deepspeed_settings(config)
-        )
-        self._parameters = self._link_parameters()
+        self._precision = config.train.precision
+        parts = (vocabulary.size, vocabulary.target_start, mesh)
+        self._loss = TrainingLoss(config.loss, *parts)
+        self._evaluation_loss = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), *parts)
+        with _quiet_start():
+            deepspeed.init_distributed(verbose=False)  # it takes the processes as they are connected
+            self._module = build_pipeline(config, vocabulary, mesh, self._loss)
+            self._optimizer = build_optimizer(config.optimizer, self._module.parameters(), mesh)
+            self._engine, *_ = deepspeed.initialize(
+                model=self._module, optimizer=self._optimizer, config=deepspeed_settings(config)
+            )
+        named = dict(self._module.named_tensors())
+        self._parameters = link_parameters(named, self._optimizer, mesh)
+        self._checks = StepChecks(named, mesh) if config.train.checks else None
 
     def train_step(self, batches: Sequence[MicroBatch], step: int, learning_rate: float) -> StepResult:
-        """One optimizer step over all of its micro-batches. Dropout depends on (seed, step) alone."""
-        torch.manual_seed(derive_seed(self._seed, "dropout", step))
+        """One optimizer step over all micro-batches of this rank. Dropout depends on (seed, step, rank) alone.
+
+        Raises:
+            UserError: a loss or a gradient is not finite (in fp16: at a loss scale below 1). The text names the first
+                layer where that is so. Or as `StepChecks.check`.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        self._run(batches, step)
+        losses = self._loss.take()
+        skipped = bool(self._engine.optimizer.overflow)
+        is_finite = all(math.isfinite(side.loss) for side in losses.values())
+        # a loss scale below 1 multiplies by less than no scale would: it is no matter of fp16's range any more
+        if (skipped or not is_finite) and (self.loss_scale is None or self.loss_scale < 1.0):
+            with Suspects(self._module, self._loss) as suspects:
+                self._run(batches, step)
+            raise find_first(suspects, step, self.mesh)
+        if self._checks is not None:
+            self._checks.check(step, skipped)
+        return StepResult(losses, float(self._engine.get_global_grad_norm()), skipped)
+
+    def _run(self, batches: Sequence[MicroBatch], step: int) -> None:
+        seed_dropout(self._seed, "dropout", step, self.mesh)
         self._engine.train_batch(data_iter=_feed(batches))
-        return StepResult(self._loss.take(), float(self._engine.get_global_grad_norm()))
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> dict[str, SideLoss]:
         """Loss (without label smoothing) and teacher-forced accuracy of each side, without dropout or gradients."""
-        module = self._engine.module
-        module.loss_fn = self._evaluation_loss
+        self._module.loss_fn = self._evaluation_loss
         self._engine.eval_batch(_feed(batches), num_micro_batches=len(batches))
-        module.loss_fn = self._loss
+        self._module.loss_fn = self._loss
         return self._evaluation_loss.take()
 
     def measure_noise(self, batches: Sequence[MicroBatch], step: int) -> NoiseScale | None:
         """The gradient noise of the micro-batches of a step (of the first ones, where there are many).
 
         It costs a forward and a backward pass over at most four micro-batches and leaves no trace in the training.
-        None where they have fewer rows than there are parts to compare.
+        None where they have fewer rows than there are parts to compare, and with several pipeline stages, where no
+        rank has a whole gradient.
         """
         joined = collate(batches[:PARTS])
         rows = len(joined.segments) // PARTS
-        if rows == 0:
+        if rows == 0 or self.mesh.pipe.size > 1 or (self.mesh.split_rows and rows % self.mesh.tensor.size):
             return None
-        torch.manual_seed(derive_seed(self._seed, "noise", step))
+        seed_dropout(self._seed, "noise", step, self.mesh)
         parts = joined.cut(rows)[:PARTS]
         scale = PARTS / len(batches[:PARTS])
         positions = sum(part.real_positions for part in parts) / PARTS
-        noise = measure_noise((self._gradient(part, scale) for part in parts), positions)
+        parameters = list(self._module.parameters())
+        noise = measure_noise((self._gradient(part, scale, parameters) for part in parts), positions, parameters, self.mesh)
         self._loss.take()
         return noise
 
-    def _gradient(self, batch: MicroBatch, scale: float) -> Sequence[Tensor]:
+    def _gradient(self, batch: MicroBatch, scale: float, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
         """The gradient of scale x loss by parameter. It is not accumulated: the hooks of ZeRO do not see it."""
-        module = self._engine.module.train()
-        inputs = tuple(tensor.to(self.device) for tensor in batch.inputs)
-        loss = self._loss(module(inputs), (batch.targets.to(self.device), batch.weights.to(self.device)))
-        return torch.autograd.grad(scale * loss, list(module.parameters()), materialize_grads=True)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model lies."""
-        return torch.device(self._engine.device)
+        inputs = tuple(tensor.to(self.mesh.device) for tensor in batch.inputs)
+        labels = (batch.targets.to(self.mesh.device), batch.weights.to(self.mesh.device))
+        loss = self._loss(self._module.train()(inputs), labels)
+        return torch.autograd.grad(scale * loss, parameters, materialize_grads=True)
 
     @property
     def parameters(self) -> dict[str, ParameterState]:
-        """Every logical tensor by its name in `EncoderDecoder`; the views write through."""
+        """What this rank holds of the logical tensors, by their names in `EncoderDecoder`; the views write through."""
         return self._parameters
 
     @property
@@ -155,53 +153,22 @@ class Engine:
         """Updates that the optimizer has made: what its bias correction counts."""
         return self._optimizer.steps
 
-    @torch.no_grad()
-    def restore(self, optimizer_steps: int | None = None) -> None:
-        """After masters were written through `parameters`: copies them to the weights, sets the update count."""
-        for state in self._parameters.values():
-            state.weight.copy_(state.masters.view(state.weight.shape))
+    @property
+    def loss_scale(self) -> float | None:
+        """What fp16 multiplies the loss by; None of other precisions."""
+        return float(self._engine.optimizer.loss_scale) if self._precision == "fp16" else None
+
+    def loss_scale_state(self) -> dict[str, float | int] | None:
+        """All that the loss scale of the next steps hangs on; None but for fp16."""
+        return loss_scale_state(self._engine.optimizer) if self._precision == "fp16" else None
+
+    def restore(self, optimizer_steps: int | None = None, loss_scale: dict[str, float | int] | None = None) -> None:
+        """After masters were written through `parameters`: copies them to the weights, sets what is given."""
+        self._engine.optimizer.update_lp_params()
         if optimizer_steps is not None:
             self._optimizer.steps = optimizer_steps
-
-    def _children(self, module: PipelineModule) -> Iterator[tuple[str, nn.Module]]:
-        yield self._plan[0].name, module.tied_modules[self._plan[0].name]
-        for number, layer in enumerate(self._plan[1:], start=1):
-            yield layer.name, module.get_submodule(str(number))
-
-    def _named_parameters(self, module: PipelineModule) -> Iterator[tuple[str, nn.Parameter]]:
-        for layer, child in self._children(module):
-            for name, parameter in child.named_parameters():
-                yield f"{layer}.{name}", parameter
-
-    def _link_parameters(self) -> dict[str, ParameterState]:
-        """Reads from ZeRO where each parameter lies in its flat partitions, and tells the optimizer."""
-        self._optimizer.initialize_state()
-        fragments: dict[Tensor, list[Fragment]] = {}
-        linked = {}
-        flats = [group["params"][0] for group in self._optimizer.param_groups]
-        for name, weight in self._named_parameters(self._engine.module):
-            mapping: Any = weight.__dict__["_hp_mapping"]
-            flat = flats[mapping.param_group_index]
-            fragment = Fragment(mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel)
-            fragments.setdefault(flat, []).append(fragment)
-            moments = self._optimizer.state[flat]
-            linked[name] = ParameterState(
-                weight, fragment.of(flat.data), fragment.of(moments["exp_avg"]), fragment.of(moments["exp_avg_sq"])
-            )
-        for flat, parts in fragments.items():
-            self._optimizer.set_fragments(flat, parts)
-        return linked
-
-
-def split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: matrices with weight decay and trust ratio, biases and LayerNorms without either."""
-    listed = list(parameters)
-    vectors = [parameter for parameter in listed if parameter.dim() < 2]
-    matrices = [parameter for parameter in listed if parameter.dim() >= 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay, "trust": True},
-        {"params": vectors, "weight_decay": 0.0, "trust": False},
-    ]
+        if loss_scale is not None and self._precision == "fp16":
+            restore_loss_scale(self._engine.optimizer, loss_scale)
 
 
 @contextlib.contextmanager
@@ -217,6 +184,6 @@ def _quiet_start() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _feed(batches: Sequence[MicroBatch]) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+def _feed(batches: Iterable[MicroBatch]) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
     for batch in batches:
         yield batch.inputs, batch.labels

@@ -1,8 +1,7 @@
-"""The training loop: steps, and what is measured, logged and saved between them."""
+"""The training loop: steps, and what is measured, logged and saved between them. All ranks go through it alike."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from signal import Signals
 
 import torch
@@ -10,20 +9,17 @@ import torch
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch, StepBatch
 from hzlm.data.blend import Blend
-from hzlm.errors import UserError
+from hzlm.errors import share
 from hzlm.model.losses import SideLoss
-from hzlm.progress import Progress
+from hzlm.parallel.collectives import highest
 from hzlm.train.checkpoint import RunState, save_checkpoint
 from hzlm.train.engine import Engine, StepResult
-from hzlm.train.monitor import Monitor
 from hzlm.train.noise import NoiseScale
 from hzlm.train.peak import find_peak
-from hzlm.train.records import History
+from hzlm.train.recorder import OnCheckpoint, Recorder
 from hzlm.train.schedule import inverse_square_root
 from hzlm.train.stop import Stopped, StopSignals
 from hzlm.train.stopwatch import Stopwatch
-
-OnCheckpoint = Callable[[Path], Mapping[str, str]]
 
 
 def run_steps(
@@ -37,19 +33,24 @@ def run_steps(
 ) -> None:
     """Trains from `progress` to config.train.steps. Where there is a dev split, each checkpoint is measured on it.
 
-    After SIGTERM or Ctrl-C the current step is brought to its end and saved; only what is due at that step anyway is
-    measured, so that the run goes on as if it had never been stopped.
+    After SIGTERM or Ctrl-C, at whichever rank, the current step is brought to its end and saved; only what is due at
+    that step anyway is measured, so that the run goes on as if it had never been stopped.
 
     Raises:
-        Stopped: after such a signal.
+        Stopped: after such a signal, on all ranks.
     """
-    plan = config.train
+    plan, mesh = config.train, engine.mesh
     noise = progress.noise
     steps = reader.steps(progress.cursor, plan.micro_batch_rows, plan.accumulation)
-    bar = Progress(plan.steps, f"training {plan.output.name}", "steps", initial=progress.step)
-    peak = find_peak(engine.device, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
-    history = History(plan.output, progress.step, peak=asdict(peak))
-    with history, StopSignals() as signals, Monitor(plan.output, progress.step + 1) as monitor, bar:
+    peak = find_peak(mesh.device, torch.float32 if plan.precision == "fp32" else torch.bfloat16)
+    peak = replace(peak, flops_per_second=peak.flops_per_second * mesh.world.size)
+    recorder = Recorder(plan, progress.step, mesh, peak=asdict(peak), ranks=mesh.world.size)
+
+    def signal_of(signals: StopSignals) -> int:
+        """The signal that some rank has caught; 0 where none has."""
+        return highest(signals.caught or 0, mesh.world, mesh.device)
+
+    with recorder, StopSignals() as signals:
         watch = Stopwatch(config, blend.vocabulary.target_size, peak)
         for step in range(progress.step + 1, plan.steps + 1):
             batch = next(steps)
@@ -65,63 +66,50 @@ def run_steps(
                     values |= _describe_noise(noise, batch)
             result = engine.train_step(batch.micro_batches, step, rate)
             watch.count(batch)
-            history.step = step
             last = step == plan.steps
             saving = step % plan.save_every == 0 or last
             if step % plan.log_every == 0 or step == 1 or last:
                 values |= _describe(result, batch, rate) | watch.read()
+            if result.skipped or (values and engine.loss_scale is not None):
+                values |= {"train/loss_scale": engine.loss_scale or 0.0, "train/skipped": float(result.skipped)}
             scores: dict[str, float] | None = None
             if evaluation and (step % plan.evaluate_every == 0 or saving):
                 with watch.stopped():
                     scores = _describe_evaluation(engine.evaluate(evaluation))
                 values |= {f"dev/{name}": value for name, value in scores.items()}
-            if values:
-                monitor.write(step, values)
-            saved: Path | None = None
-            if saving or signals.caught is not None:
-                with watch.stopped():
-                    monitor.flush()
-                    now = RunState(step, batch.cursor, noise)
-                    saved = save_checkpoint(config, engine, blend, now, scores if saving else None)
-                    if saving and on_checkpoint is not None:
-                        monitor.write_texts(step, _ask(on_checkpoint, saved))
-            bar.advance(1, note=f"loss {_total(result.losses):.3f}")
+            recorder.write(step, values)
+            recorder.count(step, _total(result.losses))
+            if not saving and not signal_of(signals):
+                continue
+            with watch.stopped():
+                recorder.flush()
+                now = RunState(step, batch.cursor, noise)
+                saved = save_checkpoint(config, engine, blend, now, scores if saving else None, mesh)
+                if saving and on_checkpoint is not None:
+                    recorder.tell_of(saved, step, on_checkpoint)
             # looked at anew: a signal may have come while the checkpoint or its texts were written
-            if saved is not None and signals.caught is not None:
-                number = signals.caught
-                raise Stopped(
-                    number,
+            if number := signal_of(signals):
+                reason = (
                     f"stopped by {Signals(number).name} after step {step} of {plan.steps}; {saved} is whole, and the "
-                    "same command goes on from there",
+                    "same command goes on from there"
                 )
-
-
-def _ask(on_checkpoint: OnCheckpoint, saved: Path) -> Mapping[str, str]:
-    """What the caller tells of a checkpoint; why it could not, where it failed: no training need end for that."""
-    try:
-        return on_checkpoint(saved)
-    except (UserError, OSError) as error:
-        return {"conversions": str(error)}
+                raise share(Stopped(number, reason))
 
 
 def _describe(result: StepResult, batch: StepBatch, learning_rate: float) -> dict[str, float]:
     """Of this step alone: what hangs on earlier ones would differ after a resume."""
-    losses = {f"train/{side}_loss": float(part.loss) for side, part in result.losses.items()}
+    losses = {f"train/{side}_loss": part.loss for side, part in result.losses.items()}
     return losses | {
         "train/loss": _total(result.losses),
         "train/accuracy": _accuracy(result.losses),
         "train/learning_rate": learning_rate,
         "train/gradient_norm": result.gradient_norm,
-        "train/real_positions": _real_positions(batch) / sum(part.segments.numel() for part in batch.micro_batches),
+        "train/real_positions": batch.counts.positions / batch.counts.places,
     }
 
 
-def _real_positions(batch: StepBatch) -> int:
-    return sum(part.real_positions for part in batch.micro_batches)
-
-
 def _total(losses: Mapping[str, SideLoss]) -> float:
-    return sum(float(part.loss) * part.factor for part in losses.values())
+    return sum(part.loss * part.factor for part in losses.values())
 
 
 def _accuracy(losses: Mapping[str, SideLoss]) -> float:
@@ -130,10 +118,10 @@ def _accuracy(losses: Mapping[str, SideLoss]) -> float:
 
 
 def _describe_noise(noise: NoiseScale, batch: StepBatch) -> dict[str, float]:
-    values = {"train/batch_positions": float(_real_positions(batch))}
+    values = {"train/batch_positions": float(batch.counts.positions)}
     return values if noise.positions is None else values | {"train/gradient_noise_scale": noise.positions}
 
 
 def _describe_evaluation(losses: Mapping[str, SideLoss]) -> dict[str, float]:
-    sides = {f"{side}_loss": float(part.loss) for side, part in losses.items()}
+    sides = {f"{side}_loss": part.loss for side, part in losses.items()}
     return sides | {"loss": _total(losses), "accuracy": _accuracy(losses)}

@@ -51,7 +51,7 @@ class History:
     def __enter__(self) -> Self:
         drop_unfinished_line(self._path)
         pid = os.getpid()
-        own = {"host": socket.gethostname(), "pid": pid, "process": identify_process(pid), "versions": _versions()}
+        own = {"host": socket.gethostname(), "pid": pid, "process": identify_process(pid), "versions": versions()}
         self._append("start", **own, **self._facts)
         return self
 
@@ -140,7 +140,7 @@ def identify_process(pid: int) -> dict[str, Any] | None:
     return None if fields[0] in "ZX" else {"boot": boot, "started": int(fields[19])}
 
 
-def _versions() -> Mapping[str, str]:
+def versions() -> Mapping[str, str]:
     """Read from the installed packages: importing them takes seconds."""
     found = {}
     for name in VERSIONS_OF:

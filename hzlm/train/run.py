@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.checkpoint_files import CHECKPOINTS
-from hzlm.model.pretrained import Checkpoint, find_checkpoint
+from hzlm.model.pretrained import Checkpoint
+from hzlm.parallel.mesh import Mesh
+from hzlm.parallel_config import ParallelConfig
 from hzlm.settings import save_settings
 from hzlm.stored_files import replacing
-from hzlm.train.checkpoint import RunState, resume, start_from, tidy_up
+from hzlm.train.agreement import on_every_rank, on_first_rank
+from hzlm.train.checkpoint import RunState, open_together, resume, start_from, tidy_up
 from hzlm.train.disk import full_disk_explained
 from hzlm.train.engine import Engine, deepspeed_settings
-from hzlm.train.loop import OnCheckpoint, run_steps
-from hzlm.train.records import CONFIG_FILE
+from hzlm.train.loop import run_steps
+from hzlm.train.ranks import compare, connect, lost_ranks_explained
+from hzlm.train.recorder import OnCheckpoint
+from hzlm.train.records import CONFIG_FILE, versions
 
 DEEPSPEED_FILE = "deepspeed.json"
 
@@ -27,85 +33,130 @@ EVALUATION_SEED = 0
 
 # what may differ when a run goes on: nothing here changes a number that was already computed
 MAY_CHANGE = frozenset(
-    {"train.steps", "train.log_every", "train.evaluate_every", "train.save_every", "train.keep_last"}
+    {
+        *("train.steps", "train.log_every", "train.evaluate_every", "train.save_every", "train.keep_last"),
+        *("train.checks", "train.micro_batch_rows", "train.accumulation"),
+        *(f"parallel.{name}" for name in ParallelConfig.model_fields),
+    }
 )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a rank reads."""
+
+    blend: Blend
+    reader: BatchReader
+    dev: BatchReader | None
 
 
 def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
     """Trains until config.train.steps, from the run folder's latest checkpoint if it has one.
 
+    With several processes (`parallel`) each of them calls this; a launcher has started them. Whatever layout wrote the
+    checkpoint, another one can go on from it, as long as a step has as many rows.
+
     Args:
         config: of the run.
-        on_checkpoint: called with the folder of each checkpoint that was written at its regular time; what it
-            returns, texts in Markdown by name, goes to TensorBoard.
+        on_checkpoint: called on the first rank with the folder of each checkpoint that was written at its regular time;
+            what it returns, texts in Markdown by name, goes to TensorBoard.
 
     Returns:
         The run folder: config.yaml, deepspeed.json, metrics.jsonl, history.jsonl, tensorboard/, checkpoints/.
 
     Raises:
-        UserError: the data cannot be used, or the run folder belongs to a run with another config or more steps.
-        OSError: the disk is full; what is whole stays whole.
+        UserError: the data cannot be used, the run folder belongs to a run with another config or more steps, there
+            are not as many processes as the layout needs, or they do not have the same config, data and versions.
+        OSError: the disk is full; what is whole stays whole. ConnectionError: another process has ended.
         Stopped: SIGTERM or Ctrl-C came while it trained in the main thread; the run is saved and can go on.
     """
     keep_freed_memory()
-    blend = Blend.open(config.data, "train")
-    reader = BatchReader(blend, config.data, config.train.seed)
-    blend.check_lengths(config.model.max_length, "model.max_length")
-    evaluation = _evaluation_batches(config)
+    mesh = connect(config.parallel)
+    with full_disk_explained(config.train.output), lost_ranks_explained(config.parallel):
+        _train(config, on_checkpoint, mesh)
+    return config.train.output
+
+
+def _train(config: RunConfig, on_checkpoint: OnCheckpoint | None, mesh: Mesh) -> None:
     folder = config.train.output
-    with full_disk_explained(folder):
-        checkpoint = Checkpoint.open(folder) if find_checkpoint(folder) is not None else None
-        if checkpoint is not None:
-            _check_config(config, checkpoint)
-        engine = Engine(config, blend.vocabulary)
-        progress = _begin(config, engine, blend, checkpoint)
-        _claim_folder(config)
-        if progress.step < config.train.steps:
-            print(f"training {folder.name}: {_describe_data(blend, reader)}", file=sys.stderr, flush=True)
-            run_steps(config, engine, blend, reader, evaluation, progress, on_checkpoint)
-    return folder
+    data = _open_data(config, mesh)
+    compare(flatten(config) | data.blend.fingerprints | versions(), mesh)
+    evaluation = _evaluation_batches(config, data)
+    checkpoint = open_together(folder, mesh)
+    if checkpoint is not None:
+        on_first_rank(lambda: _check_config(config, checkpoint), mesh.world)
+    engine = Engine(config, data.blend.vocabulary, mesh)
+    progress = _begin(config, engine, data.blend, checkpoint)
+    on_first_rank(lambda: _claim_folder(config), mesh.world)
+    if progress.step < config.train.steps:
+        if mesh.world.index == 0:
+            print(f"training {folder.name}: {_describe_data(data)}", file=sys.stderr, flush=True)
+        run_steps(config, engine, data.blend, data.reader, evaluation, progress, on_checkpoint)
+
+
+def _open_data(config: RunConfig, mesh: Mesh) -> _Data:
+    """A collective call, since all raise where one rank cannot read."""
+    opened: list[_Data] = []
+
+    def open_own() -> None:
+        blend = Blend.open(config.data, "train")
+        reader = BatchReader(blend, config.data, config.train.seed, mesh)
+        blend.check_lengths(config.model.max_length, "model.max_length")
+        dev = Blend.open(config.data, "dev")
+        dev.check_lengths(config.model.max_length, "model.max_length")
+        dev_reader = BatchReader(dev, config.data, EVALUATION_SEED, mesh) if dev.datasets else None
+        opened.append(_Data(blend, reader, dev_reader))
+
+    on_every_rank(open_own, mesh.world)
+    return opened[0]
 
 
 def _begin(config: RunConfig, engine: Engine, blend: Blend, checkpoint: Checkpoint | None) -> RunState:
     """Puts the state that the run goes on from, or starts with, into the engine."""
     if checkpoint is not None:
         progress = resume(checkpoint, engine, blend)
-        tidy_up(config.train.output / CHECKPOINTS, config.train.keep_last)
+        checkpoints = config.train.output / CHECKPOINTS
+        on_first_rank(lambda: tidy_up(checkpoints, config.train.keep_last), engine.mesh.world)
         return progress
     if config.train.initial_weights is not None:
         start_from(config.train.initial_weights, engine, blend.vocabulary)
     return RunState(0, cursor=0)
 
 
-def _evaluation_batches(config: RunConfig) -> list[MicroBatch]:
+def _evaluation_batches(config: RunConfig, data: _Data) -> list[MicroBatch]:
     """A fixed part of the dev split under the views of the run; empty where the split is."""
-    dev = Blend.open(config.data, "dev")
-    if not dev.datasets:
+    if data.dev is None:
         return []
-    dev.check_lengths(config.model.max_length, "model.max_length")
-    reader = BatchReader(dev, config.data, EVALUATION_SEED)
-    return reader.one_pass(config.train.micro_batch_rows, config.train.evaluate_rows)
+    plan = config.train
+    return data.dev.one_pass(plan.micro_batch_rows, plan.evaluate_rows, at_least=config.parallel.stage_count)
 
 
-def _describe_data(blend: Blend, reader: BatchReader) -> str:
+def _describe_data(data: _Data) -> str:
     """Each dataset with its share of the positions, what there is, and how full the rows are."""
+    blend = data.blend
     parts = zip(blend.datasets, blend.position_shares, strict=True)
     shares = ", ".join(f"{dataset.folder} ({share:.1%})" for dataset, share in parts)
     sentences = sum(len(dataset) for dataset in blend.datasets)
     positions = sum(dataset.info["positions"] for dataset in blend.datasets)
-    return f"{shares}, {sentences:,} sentences, {positions:,} positions; rows {reader.efficiency:.1%} full"
+    return f"{shares}, {sentences:,} sentences, {positions:,} positions; rows {data.reader.efficiency:.1%} full"
 
 
 def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:
-    """A run goes on only with the config it began with, and not backwards."""
+    """A run goes on only with the config it began with, however laid out, and not backwards."""
     folder = config.train.output
-    before, now = _flatten(checkpoint.config), _flatten(config)
+    began = checkpoint.config
+    before, now = flatten(began), flatten(config)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and key not in MAY_CHANGE:
             raise UserError(
                 f"{folder}: this run began with {key} = {before.get(key)}, not {now.get(key)}; "
                 "set it back, or choose another train.output"
             )
+    if began.step_rows != config.step_rows:
+        raise UserError(
+            f"{folder}: a step of this run has {began.step_rows} rows, not {config.step_rows}; change "
+            "train.micro_batch_rows x train.accumulation x parallel.data back to that, or choose another train.output"
+        )
     step = checkpoint.manifest["step"]
     if config.train.steps < step:
         raise UserError(
@@ -124,6 +175,7 @@ def _claim_folder(config: RunConfig) -> None:
         path.write_text(json.dumps(deepspeed_settings(config), indent=2) + "\n", "utf-8")
 
 
-def _flatten(config: RunConfig) -> dict[str, Any]:
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """Every value of a config by section.key."""
     sections = config.model_dump(mode="json")
     return {f"{section}.{key}": value for section, fields in sections.items() for key, value in fields.items()}

@@ -49,16 +49,11 @@ class Stopwatch:
 
 
 def work_of(batch: StepBatch, config: RunConfig) -> Work:
-    """What a step computes on: three sums over small tensors for each micro-batch."""
-    work = Work()
-    for part in batch.micro_batches:
-        real = part.segments > 0
-        encoder_targets, decoder_targets = (part.weights > 0).sum(dim=(1, 2)).tolist()
-        work += Work(
-            positions=part.real_positions,
-            # place p of a sentence adds 2p + 1: together n^2
-            pairs=int(((2 * part.positions + 1) * real).sum()),
-            encoder_targets=encoder_targets if config.loss.encoder_weight > 0 else 0,
-            decoder_targets=decoder_targets if config.loss.decoder_weight > 0 else 0,
-        )
-    return work
+    """What a step computes on, all ranks together."""
+    counts = batch.counts
+    return Work(
+        positions=counts.positions,
+        pairs=counts.pairs,
+        encoder_targets=counts.encoder_targets if config.loss.encoder_weight > 0 else 0,
+        decoder_targets=counts.decoder_targets if config.loss.decoder_weight > 0 else 0,
+    )

@@ -33,9 +33,8 @@ def counted_flops(
     tokens = torch.full((2, 1, length), TARGET_START)
     positions, segments = torch.arange(length)[None], torch.ones(1, length, dtype=torch.int32)
     weights = torch.stack([(torch.arange(length) < count).float()[None] for count in scored])
-    loss = TrainingLoss(
-        LossConfig(encoder_weight=float(scored[0] > 0), decoder_weight=float(scored[1] > 0)), TARGET_START
-    )
+    config = LossConfig(encoder_weight=float(scored[0] > 0), decoder_weight=float(scored[1] > 0))
+    loss = TrainingLoss(config, len(model.tokens.weight), TARGET_START)
     # only gradients that nobody asks for leave the fused loss with its forward products alone
     model.requires_grad_(backward)
     counter = FlopCounterMode(display=False)

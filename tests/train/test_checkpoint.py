@@ -10,14 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fake_engine import FakeEngine, logical_shapes, logical_tensor
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.blend import Blend
 from hzlm.errors import UserError
 from hzlm.model.checkpoint_files import MANIFEST
 from hzlm.model.pretrained import Checkpoint, checksum, find_checkpoint, list_checkpoints, load_model
-from hzlm.train import checkpoint as checkpoints
+from hzlm.parallel.mesh import ALONE
+from hzlm.train import checkpoint_write
 from hzlm.train.checkpoint import RunState, resume, save_checkpoint, start_from
 from hzlm.train.engine import Engine
+from hzlm.train.ranks import connect
 from hzlm.vocabulary import Vocabulary
 
 Write = Callable[[Path, Sequence[str]], Path]
@@ -36,70 +39,51 @@ def config(tmp_path: Path, write_dataset: Write, sentences: list[str], model_con
     )
 
 
-def fill(engine: Engine) -> None:
-    """Other numbers in every tensor."""
+def save(config: RunConfig, step: int = 3, keep_last: int = 2, loss: float | None = None) -> Path:
+    blend = Blend.open(config.data, "train")
+    engine = FakeEngine(config.model, blend.vocabulary).fill().engine
+    config = config.model_copy(update={"train": config.train.model_copy(update={"keep_last": keep_last})})
+    scores = None if loss is None else {"loss": loss, "accuracy": 0.5}
+    return save_checkpoint(config, engine, blend, RunState(step, cursor=64), scores, ALONE)
+
+
+def test_what_the_engine_holds_comes_back(config: RunConfig, vocabulary: Vocabulary) -> None:
+    blend = Blend.open(config.data, "train")
+    engine, fresh = Engine(config, vocabulary, connect(config.parallel)), Engine(config, vocabulary, connect(config.parallel))
     generator = torch.Generator().manual_seed(9)
     for state in engine.parameters.values():
         for tensor in (state.masters, state.exp_avg, state.exp_avg_sq):
             tensor.copy_(torch.rand(tensor.shape, generator=generator))
-    engine.restore(optimizer_steps=17)
-
-
-def save(config: RunConfig, step: int = 3, keep_last: int = 2, loss: float | None = None) -> Path:
-    blend = Blend.open(config.data, "train")
-    engine = Engine(config, blend.vocabulary)
-    fill(engine)
-    config = config.model_copy(update={"train": config.train.model_copy(update={"keep_last": keep_last})})
-    scores = None if loss is None else {"loss": loss, "accuracy": 0.5}
-    return save_checkpoint(config, engine, blend, RunState(step, cursor=64), scores)
-
-
-def test_what_is_saved_comes_back(config: RunConfig, vocabulary: Vocabulary) -> None:
-    folder = save(config)
+    engine.restore(17, engine.loss_scale_state())
+    folder = save_checkpoint(config, engine, blend, RunState(3, cursor=64), None, ALONE)
     assert find_checkpoint(config.train.output) == find_checkpoint(folder) == folder
-    engine, filled = Engine(config, vocabulary), Engine(config, vocabulary)
-    fill(filled)
-    blend = Blend.open(config.data, "train")
-    assert resume(Checkpoint.open(folder), engine, blend) == RunState(3, cursor=64)
-    assert engine.optimizer_steps == 17
-    for name, state in engine.parameters.items():
+    assert resume(Checkpoint.open(folder), fresh, blend) == RunState(3, cursor=64)
+    assert fresh.optimizer_steps == 17
+    for name, state in fresh.parameters.items():
         for kind in ("weight", "masters", "exp_avg", "exp_avg_sq"):
-            assert torch.equal(getattr(state, kind), getattr(filled.parameters[name], kind)), f"{kind} of {name}"
+            assert torch.equal(getattr(state, kind), getattr(engine.parameters[name], kind)), f"{kind} of {name}"
 
 
 def test_files_are_plain_safetensors_under_logical_names(config: RunConfig, vocabulary: Vocabulary) -> None:
     folder = save(config)
     model, loaded = load_model(config.train.output)
     assert loaded.fingerprint == vocabulary.fingerprint
-    weights = load_file(folder / "weights-00000.safetensors")
+    weights = load_file(folder / "weights-00000-00000.safetensors")
     assert weights.keys() == dict(model.named_parameters()).keys()
     assert all(weights[name].dtype == torch.bfloat16 for name in weights)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, weights[name].float())
+    masters = load_file(folder / "masters-00000-00000.safetensors")
+    for name, shape in logical_shapes(config.model, vocabulary).items():
+        assert torch.equal(masters[name], logical_tensor("masters", name, shape))
     assert not any(path.suffix in {".pt", ".pkl", ".bin"} for path in folder.iterdir())
 
 
 def test_several_files_are_read_as_one(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "SHARD_BYTES", 4096)
+    monkeypatch.setattr(checkpoint_write, "SHARD_BYTES", 4096)
     folder = save(config)
     assert len(list(folder.glob("masters-*.safetensors"))) > 3
     load_model(folder)
-
-
-def test_pieces_of_a_tensor_are_joined_by_their_offsets(config: RunConfig) -> None:
-    """As several ranks will write: each its part of a tensor, in a file of its own."""
-    from safetensors.torch import save_file
-
-    folder = save(config)
-    whole = Checkpoint.open(folder).read("weights")["tokens.weight"]
-    save_file({"tokens.weight": whole[:1000].contiguous()}, folder / "a.safetensors")
-    save_file({"tokens.weight": whole[1000:].contiguous()}, folder / "b.safetensors")
-    manifest = json.loads((folder / MANIFEST).read_text())
-    pieces = [{"file": "b.safetensors", "offset": [1000, 0]}, {"file": "a.safetensors", "offset": [0, 0]}]
-    manifest["tensors"]["weights"]["tokens.weight"]["pieces"] = pieces
-    manifest["checksum"] = checksum(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    assert torch.equal(Checkpoint.open(folder).read("weights")["tokens.weight"], whole)
 
 
 def test_only_the_newest_are_kept_and_latest_names_the_last(config: RunConfig) -> None:
@@ -164,12 +148,13 @@ def test_a_crash_while_saving_leaves_the_last_whole_checkpoint(
     whole = save(config, step=1)
     written = []
 
-    def fail(*arguments: object) -> None:
-        written.append(arguments)
+    def fail(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        written.append(path)
+        path.touch()
         if len(written) == 2:
             raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoints, "save_file", fail)
+    monkeypatch.setattr(checkpoint_write, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save(config, step=2)
     assert find_checkpoint(config.train.output) == whole
@@ -181,7 +166,7 @@ def test_a_crash_while_saving_leaves_the_last_whole_checkpoint(
 def test_damage_is_named_and_what_to_do(config: RunConfig) -> None:
     whole, folder = save(config, 1), save(config, 2)
     remedy = f"; {whole} is whole: use it, and to train on from it write step_00000001 into latest beside it"
-    weights = folder / "weights-00000.safetensors"
+    weights = folder / "weights-00000-00000.safetensors"
 
     def check(text: str) -> None:
         with pytest.raises(UserError) as caught:
@@ -190,9 +175,9 @@ def test_damage_is_named_and_what_to_do(config: RunConfig) -> None:
 
     content = weights.read_bytes()
     weights.write_bytes(content[:-10])
-    check(r"weights-00000.safetensors: holds \d+ bytes instead of \d+: damaged")
+    check(r"weights-00000-00000.safetensors: holds \d+ bytes instead of \d+: damaged")
     weights.unlink()
-    check(r"weights-00000.safetensors: cannot be read \(No such file or directory\)")
+    check(r"weights-00000-00000.safetensors: cannot be read \(No such file or directory\)")
     weights.write_bytes(content)
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
@@ -236,7 +221,7 @@ def test_a_foreign_vocabulary_is_refused(config: RunConfig, vocabulary: Vocabula
     with pytest.raises(
         UserError, match=r"trained with another vocabulary than the dataset's; prepare .* vocabulary\.path="
     ):
-        start_from(folder, Engine(config, other), other)
+        start_from(folder, FakeEngine(config.model, other).engine, other)
     other.save(folder / "vocabulary.json")
     with pytest.raises(UserError, match="this vocabulary does not fit the checkpoint beside it"):
         load_model(folder)
@@ -246,20 +231,18 @@ def test_another_shape_of_model_is_refused(config: RunConfig, vocabulary: Vocabu
     folder = save(config)
     deeper = config.model_copy(update={"model": config.model.model_copy(update={"encoder_layers": 3})})
     with pytest.raises(UserError, match=r"only the model has a tensor encoder\.2"):
-        start_from(folder, Engine(deeper, vocabulary), vocabulary)
+        start_from(folder, FakeEngine(deeper.model, vocabulary).engine, vocabulary)
     shorter = config.model_copy(update={"model": config.model.model_copy(update={"max_length": 16})})
     with pytest.raises(
         UserError, match=r"positions.source is \[24, 32\] in the checkpoint and \[16, 32\] in the model"
     ):
-        start_from(folder, Engine(shorter, vocabulary), vocabulary)
+        start_from(folder, FakeEngine(shorter.model, vocabulary).engine, vocabulary)
 
 
 def test_a_checkpoint_of_an_older_version_is_refused(config: RunConfig) -> None:
-    """Version 2 counted epochs, windows and rows where there is one integer now."""
+    """Version 3 knew no stretches of boxes, but files of one process."""
     folder = save(config)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    assert manifest["cursor"] == 64
-    manifest |= {"version": 2, "cursor": {"epoch": 1, "window": 0, "row": 4}}
+    manifest = json.loads((folder / MANIFEST).read_text()) | {"version": 3}
     manifest["checksum"] = checksum(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"manifest\.json: no checkpoint of this version of hzlm; .* or train anew"):

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from damage import altered, altered_json, answer_of, damaged
+from fake_engine import FakeEngine, play_ranks
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.blend import Blend
 from hzlm.model.pretrained import load_model
+from hzlm.parallel.mesh import Mesh
 from hzlm.settings import save_settings
 from hzlm.train.checkpoint import RunState, save_checkpoint
-from hzlm.train.engine import Engine
 from hzlm.train.records import read_metrics
 from hzlm.train.status import read_status
 
@@ -27,7 +28,7 @@ Write = Callable[[Path, Sequence[str]], Path]
 def run(
     tmp_path_factory: pytest.TempPathFactory, write_dataset: Write, sentences: list[str], model_config: ModelConfig
 ) -> Path:
-    """A run folder with one checkpoint."""
+    """A run folder with one checkpoint, which four ranks have written."""
     folder = tmp_path_factory.mktemp("run")
     config = RunConfig.model_validate(
         {
@@ -40,7 +41,12 @@ def run(
     )
     blend = Blend.open(config.data, "train")
     save_settings(config, folder / "config.yaml")
-    save_checkpoint(config, Engine(config, blend.vocabulary), blend, RunState(3, cursor=0), {"loss": 2.0})
+
+    def save(mesh: Mesh) -> None:
+        engine = FakeEngine(config.model, blend.vocabulary, mesh).fill().engine
+        save_checkpoint(config, engine, blend, RunState(3, cursor=0), {"loss": 2.0}, mesh)
+
+    assert play_ranks(1, 2, 2, save) == [None] * 4
     return folder
 
 
@@ -69,7 +75,7 @@ def test_a_damaged_checkpoint_is_refused_or_loads_the_same_model(run: Path, data
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "vocabulary.json", "weights-00000.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "vocabulary.json", "weights-00000-00000.safetensors"])
 def test_a_folder_in_place_of_a_file_is_refused(run: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
     (folder,) = (tmp_path / "checkpoints").glob("step_*")

@@ -11,8 +11,10 @@ from hzlm.data.batches import BatchReader, MicroBatch
 from hzlm.data.blend import Blend
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.losses import TrainingLoss
-from hzlm.train.engine import Engine, split_by_decay
+from hzlm.train.engine import Engine
 from hzlm.train.lamb import Lamb
+from hzlm.train.optimizer import split_by_decay
+from hzlm.train.ranks import connect
 from hzlm.vocabulary import Vocabulary
 
 Write = Callable[[Path, Sequence[str]], Path]
@@ -60,11 +62,11 @@ def plain_step(
 
 def test_fp32_steps_equal_plain_torch(data: Path, vocabulary: Vocabulary, model_config: ModelConfig) -> None:
     config = make_config(data, model_config)
-    engine = Engine(config, vocabulary)
+    engine = Engine(config, vocabulary, connect(config.parallel))
     model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed)
     names = {parameter: name for name, parameter in model.named_parameters()}
     lamb = Lamb(split_by_decay(names.keys(), config.optimizer.weight_decay))
-    loss = TrainingLoss(config.loss, vocabulary.target_start)
+    loss = TrainingLoss(config.loss, vocabulary.size, vocabulary.target_start)
     batches = batches_of(config)
     assert engine.parameters.keys() == set(names.values())
     for step in (1, 2, 3):
@@ -73,7 +75,7 @@ def test_fp32_steps_equal_plain_torch(data: Path, vocabulary: Vocabulary, model_
             group["lr"] = rate
         expected_loss, expected_norm = plain_step(model, lamb, loss, batches, CLIPPING)
         result = engine.train_step(batches, step, rate)
-        assert sum(side.factor * float(side.loss) for side in result.losses.values()) == pytest.approx(
+        assert sum(side.factor * side.loss for side in result.losses.values()) == pytest.approx(
             expected_loss, rel=1e-5
         )
         assert result.gradient_norm == pytest.approx(expected_norm, rel=1e-4)
@@ -97,13 +99,14 @@ def test_the_split_into_micro_batches_changes_no_number(
     reader = BatchReader(Blend.open(config.data, "train"), config.data, config.train.seed)
     results = []
     for rows, accumulation in ((2, 3), (6, 1)):
-        engine = Engine(make_config(data, model_config, micro_batch_rows=rows, accumulation=accumulation), vocabulary)
+        split = make_config(data, model_config, micro_batch_rows=rows, accumulation=accumulation)
+        engine = Engine(split, vocabulary, connect(split.parallel))
         batches = next(reader.steps(0, rows, accumulation)).micro_batches
         results.append(engine.train_step(batches, 1, 0.01))
     parts, whole = results
     assert parts.losses["decoder"].counted == whole.losses["decoder"].counted
     for side in ("encoder", "decoder"):
-        assert float(parts.losses[side].loss) == pytest.approx(float(whole.losses[side].loss), rel=1e-5)
+        assert parts.losses[side].loss == pytest.approx(whole.losses[side].loss, rel=1e-5)
     assert parts.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-5)
 
 
@@ -112,11 +115,11 @@ def test_bf16_follows_fp32_with_fp32_masters(data: Path, vocabulary: Vocabulary,
     config = make_config(data, model_config)
     losses = {}
     for precision in ("fp32", "bf16"):
-        engine = Engine(make_config(data, model_config, precision=precision), vocabulary)
+        engine = Engine(make_config(data, model_config, precision=precision), vocabulary, connect(config.parallel))
         batches = batches_of(config)
         for step in range(1, 31):
             result = engine.train_step(batches, step, 0.01)
-        losses[precision] = float(result.losses["decoder"].loss)
+        losses[precision] = result.losses["decoder"].loss
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)
     assert losses["fp32"] < 2.6
     for state in engine.parameters.values():
@@ -129,19 +132,19 @@ def test_evaluation_has_no_dropout_and_no_smoothing(
     data: Path, vocabulary: Vocabulary, model_config: ModelConfig
 ) -> None:
     config = make_config(data, model_config.model_copy(update={"dropout": 0.5}))
-    engine = Engine(config, vocabulary)
+    engine = Engine(config, vocabulary, connect(config.parallel))
     batches = batches_of(config)
     first, second = engine.evaluate(batches), engine.evaluate(batches)
-    assert float(first["decoder"].loss) == float(second["decoder"].loss)
+    assert first["decoder"].loss == second["decoder"].loss
     model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed).eval()
-    plain = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), vocabulary.target_start)
+    plain = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), vocabulary.size, vocabulary.target_start)
     for batch in batches:
         plain(model(batch.inputs), batch.labels)
     expected = plain.take()
-    assert float(first["decoder"].loss) == pytest.approx(float(expected["decoder"].loss), rel=1e-5)
+    assert first["decoder"].loss == pytest.approx(expected["decoder"].loss, rel=1e-5)
     assert first["decoder"].correct == expected["decoder"].correct
     result = engine.train_step(batches, 1, 0.0)
     again = engine.train_step(batches, 1, 0.0)
     other = engine.train_step(batches, 2, 0.0)
-    assert float(result.losses["decoder"].loss) == float(again.losses["decoder"].loss)
-    assert float(result.losses["decoder"].loss) != float(other.losses["decoder"].loss), "dropout is on, by step"
+    assert result.losses["decoder"].loss == again.losses["decoder"].loss
+    assert result.losses["decoder"].loss != other.losses["decoder"].loss, "dropout is on, by step"

@@ -12,7 +12,9 @@ from hzlm.data.batches import BatchReader, MicroBatch
 from hzlm.data.blend import Blend
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.losses import TrainingLoss
+from hzlm.parallel.mesh import ALONE
 from hzlm.train.engine import Engine
+from hzlm.train.ranks import connect
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
 from hzlm.vocabulary import Vocabulary
 
@@ -37,7 +39,7 @@ def test_signal_and_noise_are_those_of_the_gradients(parts: int, dtype: torch.dt
             for mean, deviation in zip(truth, deviations, strict=True)
         ]
 
-    found = [measure_noise((draw() for _ in range(parts)), positions) for _ in range(200)]
+    found = [measure_noise((draw() for _ in range(parts)), positions, truth, ALONE) for _ in range(200)]
     for expected, estimates in ((signal, [one.signal for one in found]), (noise, [one.noise for one in found])):
         error = np.std(estimates) / len(estimates) ** 0.5
         assert abs(np.mean(estimates) - expected) < 4 * error + 1e-3 * expected
@@ -85,7 +87,7 @@ def test_the_engine_measures_the_gradients_of_the_plain_model(
     config = make_config(data, model_config)
     batches = batches_of(config, rows, 1)
     model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed)
-    loss = TrainingLoss(config.loss, vocabulary.target_start)
+    loss = TrainingLoss(config.loss, vocabulary.size, vocabulary.target_start)
     gradients = []
     for start in range(0, 8, 2):
         part = slice(start, start + 2)
@@ -100,7 +102,7 @@ def test_the_engine_measures_the_gradients_of_the_plain_model(
     large = sum(float(tensor.square().sum()) for tensor in whole)
     b_large = int((batch.segments[:8] > 0).sum())
     b_small = b_large / PARTS
-    found = Engine(config, vocabulary).measure_noise(batches, step=1)
+    found = Engine(config, vocabulary, connect(config.parallel)).measure_noise(batches, step=1)
     assert found is not None
     assert found.signal == pytest.approx((b_large * large - b_small * small) / (b_large - b_small), rel=1e-3)
     assert found.noise == pytest.approx((small - large) / (1 / b_small - 1 / b_large), rel=1e-3)
@@ -111,13 +113,13 @@ def test_measuring_changes_no_number_of_the_training(
 ) -> None:
     config = make_config(data, model_config, dropout=0.3)
     batches = batches_of(config, 3, 2)
-    plain, measuring = Engine(config, vocabulary), Engine(config, vocabulary)
+    plain, measuring = Engine(config, vocabulary, connect(config.parallel)), Engine(config, vocabulary, connect(config.parallel))
     for step in (1, 2, 3):
         assert measuring.measure_noise(batches, step) is not None
         ours, theirs = measuring.train_step(batches, step, 0.01), plain.train_step(batches, step, 0.01)
         assert ours.gradient_norm == theirs.gradient_norm
-        assert {side: float(part.loss) for side, part in ours.losses.items()} == {
-            side: float(part.loss) for side, part in theirs.losses.items()
+        assert {side: part.loss for side, part in ours.losses.items()} == {
+            side: part.loss for side, part in theirs.losses.items()
         }
     for name, state in plain.parameters.items():
         assert torch.equal(state.masters, measuring.parameters[name].masters), name
@@ -126,4 +128,4 @@ def test_measuring_changes_no_number_of_the_training(
 
 def test_too_few_rows_cannot_be_compared(data: Path, vocabulary: Vocabulary, model_config: ModelConfig) -> None:
     config = make_config(data, model_config)
-    assert Engine(config, vocabulary).measure_noise(batches_of(config, 3, 1), 1) is None
+    assert Engine(config, vocabulary, connect(config.parallel)).measure_noise(batches_of(config, 3, 1), 1) is None

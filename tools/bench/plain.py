@@ -10,8 +10,8 @@ from hzlm.config import RunConfig
 from hzlm.data.batches import MicroBatch
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.losses import TrainingLoss
-from hzlm.train.engine import split_by_decay
 from hzlm.train.lamb import Lamb
+from hzlm.train.optimizer import split_by_decay
 from hzlm.vocabulary import Vocabulary
 
 
@@ -34,7 +34,7 @@ class PlainLoop:
 
     def __init__(self, config: RunConfig, vocabulary: Vocabulary) -> None:
         self._clipping = config.optimizer.gradient_clipping
-        self._loss = TrainingLoss(config.loss, vocabulary.target_start)
+        self._loss = TrainingLoss(config.loss, vocabulary.size, vocabulary.target_start)
         self._model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start)
         self._model.initialize(config.train.seed)
         self._masters = [nn.Parameter(parameter.detach().clone()) for parameter in self._model.parameters()]

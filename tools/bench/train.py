@@ -24,6 +24,7 @@ from hzlm.tools.bench.plain import PlainLoop, Seconds
 from hzlm.tools.twin import make_twin
 from hzlm.train.engine import Engine
 from hzlm.train.peak import measure_gemm
+from hzlm.train.ranks import connect
 from hzlm.train.stopwatch import work_of
 from hzlm.vocabulary import Vocabulary
 
@@ -104,7 +105,7 @@ class _Contestants:
     """Everything that is measured, built once."""
 
     def __init__(self, config: RunConfig, vocabulary: Vocabulary) -> None:
-        self._engine = Engine(config, vocabulary)
+        self._engine = Engine(config, vocabulary, connect(config.parallel))
         self._plain = PlainLoop(config, vocabulary)
         clipping = config.optimizer.gradient_clipping
         self._twins = [

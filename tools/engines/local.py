@@ -5,7 +5,6 @@ Each has a pipe of its own: the end of a process, however it came, is the end of
 at.
 """
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -14,14 +13,16 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from queue import SimpleQueue
 from threading import Thread
 
 from tqdm import tqdm
 
 from hzlm.errors import UserError
+from hzlm.launch.fork_server import fork_server_context
 from hzlm.tools.engines.engine import ATTEMPTS, Task
 
 
@@ -44,7 +45,7 @@ class LocalEngine:
         if workers < 1:
             raise UserError(f"workers is {workers}, but at least 1 process is needed")
         self._workers = workers
-        self._preload = ["__main__", __name__, *preload]
+        self._preload = [__name__, *preload]
 
     def clear(self) -> None:
         """Nothing: the processes of a program that was killed have ended with it."""
@@ -61,11 +62,11 @@ class LocalEngine:
         waiting = deque(pending)
         deaths: Counter[int] = Counter()
         crew: list[_Worker] = []
-        multiprocessing.get_context("forkserver").set_forkserver_preload(self._preload)
+        context = fork_server_context(self._preload)
         try:
             while waiting or crew:
                 while waiting and len(crew) < self._workers:
-                    crew.append(_Worker(task))
+                    crew.append(_Worker(task, context))
                     crew[-1].begin(waiting.popleft())
                 ready = wait([worker.connection for worker in crew])
                 for worker in [worker for worker in crew if worker.connection in ready]:
@@ -89,11 +90,10 @@ class LocalEngine:
 class _Worker:
     """A process, and the number of the task that it was given last."""
 
-    def __init__(self, task: Task) -> None:
-        self.connection, far = multiprocessing.Pipe()
+    def __init__(self, task: Task, context: ForkServerContext) -> None:
+        self.connection, far = Pipe()
         self._task = task
-        _ensure_fork_server()
-        self._process = multiprocessing.get_context("forkserver").Process(target=_work, args=(far,), daemon=True)
+        self._process = context.Process(target=_work, args=(far,), daemon=True)
         self._process.start()
         far.close()
 
@@ -128,16 +128,6 @@ class _Worker:
         """How it ended."""
         status = self._process.exitcode
         return f"killed ({signal.Signals(-status).name})" if status and status < 0 else f"ended (status {status})"
-
-
-def _ensure_fork_server() -> None:
-    """Starts the fork server where none runs. Ctrl-C, which reaches all, is blocked in it and in what it forks."""
-    resource_tracker.ensure_running()  # the fork server needs it; to start it later would end the blocking
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _tell(name: str, worker: _Worker, deaths: int) -> None:

@@ -14,6 +14,7 @@ from hzlm.errors import UserError
 from hzlm.tools.bench.plain import PlainLoop
 from hzlm.tools.bench.train import bench_train
 from hzlm.train.engine import Engine
+from hzlm.train.ranks import connect
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def config(
 
 def test_the_plain_loop_trains_as_the_engine_does(config: RunConfig) -> None:
     blend = Blend.open(config.data, "train")
-    engine, plain = Engine(config, blend.vocabulary), PlainLoop(config, blend.vocabulary)
+    engine, plain = Engine(config, blend.vocabulary, connect(config.parallel)), PlainLoop(config, blend.vocabulary)
     before = [master.detach().clone() for master in plain._masters]
     steps = BatchReader(blend, config.data, 1).steps(0, 8, 1)
     for step in range(1, 4):

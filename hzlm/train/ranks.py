@@ -1,0 +1,82 @@
+"""How the processes of a run find each other, and what they must have in common."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from hzlm.errors import UserError, share
+from hzlm.launch.environment import complete_environment, skip_extension
+from hzlm.parallel.collectives import gather_objects
+from hzlm.parallel.mesh import Mesh, make_mesh
+from hzlm.parallel_config import ParallelConfig, check_world
+
+
+def connect(config: ParallelConfig) -> Mesh:
+    """Connects this process with the others of its run, as the environment names them; a collective call of all.
+
+    Raises:
+        UserError: there are more or fewer processes than the layout needs, or they do not find each other in time.
+    """
+    complete_environment()
+    skip_extension()
+    world = int(os.environ["WORLD_SIZE"])
+    try:
+        check_world(config, world)
+    except UserError as error:
+        raise share(error) from None
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        timeout = timedelta(minutes=config.timeout_minutes)
+        with lost_ranks_explained(config):
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    return make_mesh(config.pipe, config.data, config.tensor, config.sequence_parallel, device)
+
+
+def compare(facts: Mapping[str, Any], mesh: Mesh) -> None:
+    """Raises UserError on all ranks unless they agree on some facts; a collective call of all.
+
+    Args:
+        facts: what each rank has, by name; picklable, small.
+        mesh: of this rank.
+    """
+    first, *others = gather_objects(dict(facts), mesh.world)
+    for rank, theirs in enumerate(others, start=1):
+        for name in first.keys() | theirs.keys():
+            if first.get(name) != theirs.get(name):
+                raise share(
+                    UserError(
+                        f"rank {rank} has {name} = {theirs.get(name)}, but rank 0 has {first.get(name)}; "
+                        "start all ranks with the same config, data and versions"
+                    )
+                )
+
+
+@contextmanager
+def lost_ranks_explained(config: ParallelConfig) -> Iterator[None]:
+    """Says in one line what torch.distributed means by its errors: another rank has ended, or does not answer."""
+    try:
+        yield
+    except (distributed.DistError, RuntimeError) as error:
+        if not _is_of_communication(error):
+            raise
+        reason = str(error).splitlines()[0].strip()
+        raise ConnectionError(
+            None,
+            f"another rank has ended or did not answer within {config.timeout_minutes:g} minutes ({reason}); "
+            "see what it says, then start the run again: it goes on from its last checkpoint",
+        ) from error
+
+
+def _is_of_communication(error: BaseException) -> bool:
+    if isinstance(error, distributed.DistNetworkError | distributed.DistStoreError | distributed.DistBackendError):
+        return True
+    text = str(error)
+    return any(mark in text for mark in ("gloo", "Gloo", "NCCL", "Connection closed by peer", "timeout waiting for"))

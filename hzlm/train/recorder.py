@@ -1,0 +1,68 @@
+"""What a run tells while it trains: metrics, history, and progress on the screen. Its first rank alone does."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hzlm.config import TrainConfig
+from hzlm.errors import UserError
+from hzlm.parallel.mesh import Mesh
+from hzlm.progress import Progress
+from hzlm.train.monitor import Monitor
+from hzlm.train.records import History
+
+OnCheckpoint = Callable[[Path], Mapping[str, str]]
+
+
+class Recorder:
+    """A context manager around the training loop; on all ranks but the first it does nothing."""
+
+    def __init__(self, config: TrainConfig, step: int, mesh: Mesh, **facts: Any) -> None:
+        """step: steps made so far. facts: values for JSON that the history shall tell of this start."""
+        self._tells = mesh.world.index == 0
+        if self._tells:
+            self._history = History(config.output, step, **facts)
+            self._progress = Progress(config.steps, f"training {config.output.name}", "steps", initial=step)
+        self._config = config
+        self._first_step = step + 1
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._tells:
+            self._stack.enter_context(self._history)
+            self._monitor = self._stack.enter_context(Monitor(self._config.output, self._first_step))
+            self._stack.enter_context(self._progress)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def count(self, step: int, loss: float) -> None:
+        """One more step was made."""
+        if self._tells:
+            self._history.step = step
+            self._progress.advance(1, note=f"loss {loss:.3f}")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """A line of metrics, if there are any."""
+        if self._tells and values:
+            self._monitor.write(step, values)
+
+    def flush(self) -> None:
+        """Forces the metrics to the disk: a resumed run writes only what comes after its checkpoint again."""
+        if self._tells:
+            self._monitor.flush()
+
+    def tell_of(self, checkpoint: Path, step: int, ask: OnCheckpoint) -> None:
+        """What the caller tells of a checkpoint; why it could not, where it failed: no training need end for that."""
+        if not self._tells:
+            return
+        try:
+            texts = ask(checkpoint)
+        except (UserError, OSError) as error:
+            texts = {"conversions": str(error)}
+        self._monitor.write_texts(step, texts)

@@ -1,0 +1,1 @@
+"""Checks that hzlm holds what it says on this machine."""

@@ -1,0 +1,211 @@
+"""`hzlm check layouts`: whether every layout of processes trains the same model.
+
+Each layout trains a tiny model in real processes through the whole of `hzlm train`: reading, engine, checkpoint. Its
+losses and every logical tensor of its last checkpoint are compared with those of one process.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hzlm.config import RunConfig
+from hzlm.data.blend import Blend
+from hzlm.errors import UserError
+from hzlm.launch.processes import run_ranks
+from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.model.pretrained import Checkpoint
+from hzlm.parallel.mesh import name_layout
+from hzlm.table import format_table
+from hzlm.train.records import read_metrics
+from hzlm.train.run import train
+
+BOUND = 1e-5
+"""Of a tensor: |a - b| / max(|a|, |its total update|, 1e-6), with a of one process and b of the layout."""
+KEY_BIAS_BOUND = 1e-4
+"""Of an element of a key bias. Its true gradient is zero, since softmax is shift invariant; it holds rounding noise."""
+STEPS = 20
+ROW_LENGTH = 32
+STEP_ROWS = 16
+"""Packed rows of an optimizer step, whatever the layout."""
+MICRO_BATCH_ROWS = 2
+"""Of a process, or as many as share the rows."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How processes share the work."""
+
+    pipe: int
+    data: int
+    tensor: int
+    split_rows: bool = False
+    """Sequence parallelism."""
+    schedule: str = "1f1b"
+
+    @property
+    def name(self) -> str:
+        """As in "2x1x2 +rows"."""
+        extras = (" +rows" if self.split_rows else "") + (" dualpipev" if self.schedule == "dualpipev" else "")
+        return name_layout((self.pipe, self.data, self.tensor)) + extras
+
+    @property
+    def ranks(self) -> int:
+        """Processes."""
+        return self.pipe * self.data * self.tensor
+
+
+ONE = Layout(1, 1, 1)
+LAYOUTS = (
+    *(Layout(*sizes) for sizes in ((2, 1, 1), (3, 1, 1), (4, 1, 1), (1, 2, 1), (1, 4, 1), (1, 1, 2), (1, 1, 4))),
+    *(Layout(*sizes) for sizes in ((2, 2, 1), (2, 1, 2), (1, 2, 2), (2, 2, 2))),
+    *(Layout(*sizes, split_rows=True) for sizes in ((1, 1, 2), (1, 1, 4), (2, 1, 2), (1, 2, 2), (2, 2, 2))),
+    Layout(2, 1, 1, schedule="dualpipev"),
+    Layout(2, 1, 2, schedule="dualpipev"),
+)
+"""All that are checked, beside one process."""
+RESUMES = ((ONE, Layout(2, 2, 2)), (Layout(2, 2, 1), Layout(1, 1, 2, split_rows=True)), (Layout(1, 1, 4), Layout(4, 1, 1)))
+"""Pairs: the first trains half of the steps, the second the others."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a layout, or two of which one goes on from the other, is from one process."""
+
+    name: str
+    loss_error: float
+    """Largest relative difference of a step's loss."""
+    tensor_error: float
+    """Largest error of a logical tensor, as `BOUND` says."""
+    tensor: str
+    """The tensor that has it."""
+    key_bias_error: float
+    """Largest absolute difference of an element of a key bias."""
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of it is within its bounds."""
+        return max(self.loss_error, self.tensor_error) <= BOUND and self.key_bias_error <= KEY_BIAS_BOUND
+
+
+def check_layouts(
+    data: Path, layouts: Sequence[Layout], resumes: Sequence[tuple[Layout, Layout]], optimizer: str = "lamb"
+) -> list[Outcome]:
+    """Trains under each layout and compares; about 5 to 15 seconds each on two cores.
+
+    Args:
+        data: a dataset folder, of sentences of at most `ROW_LENGTH` characters.
+        layouts: to be checked.
+        resumes: pairs of them.
+        optimizer: lamb or adamw.
+    """
+    with tempfile.TemporaryDirectory(prefix="hzlm-layouts-") as folder:
+        scratch = Path(folder)
+        expected = _Run.of(_train(_config(data, scratch / "one", ONE, STEPS, optimizer), ONE))
+        initial = _initial(_config(data, scratch / "one", ONE, STEPS, optimizer))
+        outcomes = []
+        for number, parts in enumerate([*((layout,) for layout in layouts), *resumes]):
+            start = time.perf_counter()
+            for layout, steps in zip(parts, (STEPS,) if len(parts) == 1 else (STEPS // 2, STEPS), strict=True):
+                run = _train(_config(data, scratch / str(number), layout, steps, optimizer), layout)
+            name = ", then ".join(layout.name for layout in parts)
+            outcomes.append(_compare(name, expected, _Run.of(run), initial, time.perf_counter() - start))
+    return outcomes
+
+
+def describe(outcomes: Iterable[Outcome]) -> str:
+    """A table, a line an outcome."""
+    head = ("pipe x data x tensor", "losses", "tensors", "worst tensor", "key biases", "s", "")
+    rows = [
+        (
+            each.name,
+            f"{each.loss_error:.1e}",
+            f"{each.tensor_error:.1e}",
+            each.tensor,
+            f"{each.key_bias_error:.1e}",
+            f"{each.seconds:.1f}",
+            "" if each.holds else "OUT OF BOUNDS",
+        )
+        for each in outcomes
+    ]
+    return format_table(head, rows)
+
+
+def parse_layout(text: str) -> Layout:
+    """A layout by its name, as in 2x1x2, 1x1x4+rows or 2x1x1+dualpipev. Raises UserError where it is none."""
+    sizes, _, extra = text.partition("+")
+    numbers = sizes.split("x")
+    if len(numbers) != 3 or not all(number.isdecimal() and int(number) for number in numbers):
+        raise UserError(f"{text}: no layout; name three numbers, pipe x data x tensor, as in 2x1x2 or 1x1x2+rows")
+    pipe, data, tensor = map(int, numbers)
+    if extra not in ("", "rows", "dualpipev"):
+        raise UserError(f"{text}: unknown {extra!r}; known are +rows and +dualpipev")
+    return Layout(pipe, data, tensor, extra == "rows", "dualpipev" if extra == "dualpipev" else "1f1b")
+
+
+@dataclass(frozen=True)
+class _Run:
+    losses: Sequence[float]
+    masters: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Run":
+        return cls([line["train/loss"] for line in read_metrics(folder)], Checkpoint.open(folder).read("masters"))
+
+
+def _config(data: Path, output: Path, layout: Layout, steps: int, optimizer: str) -> RunConfig:
+    rows = max(MICRO_BATCH_ROWS, layout.tensor if layout.split_rows else 1)
+    model = {"hidden_size": 32, "heads": 4, "feed_forward_size": 64, "encoder_layers": 2, "decoder_layers": 2}
+    fields: dict[str, Any] = {
+        "model": {**model, "max_length": ROW_LENGTH, "dropout": 0.0},
+        "data": {"path": data, "row_length": ROW_LENGTH, "views": {"masked": 1.0, "pinyin": 1.0}},
+        "loss": {"encoder_weight": 0.5, "label_smoothing": 0.1},
+        "optimizer": {"name": optimizer, "gradient_clipping": 0.5},
+        "schedule": {"scale": 0.1, "warmup_steps": 10},
+        "train": {
+            **{"output": output, "steps": steps, "micro_batch_rows": rows},
+            "accumulation": STEP_ROWS // (rows * layout.data),
+            **{"log_every": 1, "save_every": STEPS // 2, "checks": True, "evaluate_every": STEPS, "evaluate_rows": 16},
+        },
+        "parallel": {
+            **{"pipe": layout.pipe, "data": layout.data, "tensor": layout.tensor, "schedule": layout.schedule},
+            **{"sequence_parallel": layout.split_rows, "timeout_minutes": 2.0},
+        },
+    }
+    return RunConfig.model_validate(fields, strict=False)
+
+
+def _train(config: RunConfig, layout: Layout) -> Path:
+    run_ranks(_train_as_rank, layout.ranks, config)
+    return config.train.output
+
+
+def _train_as_rank(config: RunConfig) -> None:
+    train(config)
+
+
+def _initial(config: RunConfig) -> dict[str, Tensor]:
+    vocabulary = Blend.open(config.data, "train").vocabulary
+    model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed)
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _compare(name: str, expected: _Run, found: _Run, initial: Mapping[str, Tensor], seconds: float) -> Outcome:
+    pairs = zip(expected.losses, found.losses, strict=True)
+    loss_error = max(abs(ours - theirs) / abs(theirs) for theirs, ours in pairs)
+    errors, key_biases = {}, [0.0]
+    for tensor, theirs in expected.masters.items():
+        difference = found.masters[tensor].double() - theirs.double()
+        if tensor.endswith("key.bias"):
+            key_biases.append(float(difference.abs().max()))
+            continue
+        update = theirs.double() - initial[tensor].double()
+        errors[tensor] = float(difference.norm()) / max(float(theirs.double().norm()), float(update.norm()), 1e-6)
+    worst = max(errors, key=lambda tensor: math.inf if math.isnan(errors[tensor]) else errors[tensor])
+    return Outcome(name, loss_error, errors[worst], worst, max(key_biases), seconds)
