@@ -1,6 +1,5 @@
 """The one exception whose text is meant for the user, and errors that all processes of a run meet together."""
 
-
 from typing import TypeVar
 
 E = TypeVar("E", bound=BaseException)

@@ -9,8 +9,8 @@ from pathlib import Path
 from hzlm.errors import UserError
 
 SHARED_MEMORY_EXTENSION = "deepspeed_shm_comm"
-"""DeepSpeed's CPU extension for inference by ranks on one machine; compiled at the first start, 28 to 70 s on two cores.
-Training calls nothing of it (deepspeed.comm.torch: only `inference_all_reduce` does)."""
+"""DeepSpeed's CPU extension for inference by ranks of one machine; compiled at the first start, 28 to 70 s on two
+cores. Training calls nothing of it (deepspeed.comm.torch: only `inference_all_reduce` does)."""
 
 MALLOC_SETTINGS = {-4: 0, -1: 2**31 - 1, -2: 256 << 20}
 """Numbers of glibc's mallopt: M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD, and the values set."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from hzlm.launch.environment import free_port, skip_extension
 from hzlm.launch.fork_server import fork_server_context
@@ -48,38 +48,42 @@ def run_ranks(function: Callable[..., T], ranks: int, *arguments: Any, seconds: 
     """
     context = fork_server_context(PRELOAD)
     port = free_port()
-    crew = {}
+    crew: list[tuple[Connection, Any]] = []
     try:
         for rank in range(ranks):
             near, far = Pipe(duplex=False)
             process = context.Process(target=_play, args=(far, rank, ranks, port, function, arguments), daemon=True)
             process.start()
             far.close()
-            crew[near] = (rank, process)
+            crew.append((near, process))
         results: dict[int, T] = {}
         while len(results) < ranks:
-            waiting = [near for near, (rank, _) in crew.items() if rank not in results]
-            ready = wait(waiting, seconds)
+            waiting = [rank for rank in range(ranks) if rank not in results]
+            ready = wait([crew[rank][0] for rank in waiting], seconds)
             if not ready:
-                late = ", ".join(str(crew[cast(Connection, near)][0]) for near in waiting)
+                late = ", ".join(map(str, waiting))
                 raise RuntimeError(f"ranks that have not come to their end within {seconds:.0f} s: {late}")
-            for near in ready:
-                rank, process = crew[cast(Connection, near)]
-                try:
-                    found = cast(Connection, near).recv()
-                except EOFError:
-                    process.join()
-                    raise RuntimeError(f"rank {rank} {_describe_end(process.exitcode)}") from None
-                if isinstance(found, _Failure):
-                    raise RuntimeError(f"rank {rank} of {ranks}:\n{found.text}")
-                results[rank] = found
+            for rank in waiting:
+                if crew[rank][0] in ready:
+                    results[rank] = _result(rank, *crew[rank])
         return [results[rank] for rank in range(ranks)]
     finally:
-        for _, process in crew.values():
+        for _, process in crew:
             process.kill()
-        for near, (_, process) in crew.items():
+        for near, process in crew:
             process.join()
             near.close()
+
+
+def _result(rank: int, connection: Connection, process: Any) -> Any:
+    try:
+        found = connection.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"rank {rank} {_describe_end(process.exitcode)}") from None
+    if isinstance(found, _Failure):
+        raise RuntimeError(f"rank {rank} raised:\n{found.text}")
+    return found
 
 
 def _describe_end(status: int | None) -> str:

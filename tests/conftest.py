@@ -1,6 +1,7 @@
 """Small data and models that many tests share."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from pathlib import Path
 # faster with them, so only the tests turn them off.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# so that processes which a test starts find the function that they are to run
+sys.path.append(str(Path(__file__).parents[1]))
 
 import numpy as np
 import pytest

@@ -5,9 +5,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from fake_engine import KINDS, FakeEngine
 from torch import Tensor, distributed
 
-from fake_engine import KINDS, FakeEngine
 from hzlm.config import RunConfig
 from hzlm.data.blend import Blend
 from hzlm.parallel.mesh import make_mesh

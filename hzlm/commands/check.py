@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 SUMMARY = "check on this machine that every layout of processes trains the same model"
-NOTES = "The demo's text is prepared in runs/bench at the first call, where no --data is given. Exit status 1 where a layout differs."
+NOTES = (
+    "Without --data the demo's text is prepared in runs/bench at the first call; exit status 1 where a layout differs."
+)
 EXAMPLES = (
     "hzlm check layouts",
     "hzlm check layouts 2x1x2 1x1x2+rows 2x1x1+dualpipev",

@@ -15,9 +15,7 @@ class Attention(nn.Module):
     The heads are divided over the tensor-parallel ranks.
     """
 
-    def __init__(
-        self, hidden_size: int, heads: int, dropout: float, mesh: Mesh = ALONE, recompute: Recompute = "none"
-    ):
+    def __init__(self, hidden_size: int, heads: int, dropout: float, mesh: Mesh = ALONE, recompute: Recompute = "none"):
         super().__init__()
         self.head_size = hidden_size // heads
         self.dropout = dropout

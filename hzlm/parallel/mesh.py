@@ -12,6 +12,8 @@ import torch
 from torch import distributed
 from torch.distributed import ProcessGroup
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -43,7 +45,7 @@ class Mesh:
     split_rows: bool = False
     """Sequence parallelism (Korthikanti et al. 2022, arXiv 2205.05198): outside attention and feed-forward, each
     tensor-parallel rank holds a part of the rows of a micro-batch."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     """Where this rank computes."""
 
     @property

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hzlm.parallel.mesh import Axis
+
+P = TypeVar("P", bound=Tensor)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def divide(total: int, axis: Axis) -> tuple[int, int]:
     return start, end - start
 
 
-def shard(parameter: nn.Parameter, sharding: Sharding) -> nn.Parameter:
+def shard(parameter: P, sharding: Sharding) -> P:
     """Marks a parameter as a part of a logical tensor. One that is not marked is whole on every rank that has it."""
     parameter.__dict__["sharding"] = sharding
     return parameter

@@ -69,7 +69,7 @@ class _Failure:
 
     def on_rank(self, rank: int) -> Exception:
         if self.kind == "UserError":
-            return share(UserError(f"rank {rank}: {self.text}" if rank else self.text))
+            return share(UserError(f"rank {rank}: {self.text}"))
         if self.number is not None:
-            return share(OSError(self.number, f"{self.text} on rank {rank}" if rank else self.text, self.path))
+            return share(OSError(self.number, f"{self.text} on rank {rank}", self.path))
         return RuntimeError(f"rank {rank} failed: {self.kind}: {self.text}")

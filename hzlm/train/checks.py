@@ -71,5 +71,5 @@ class StepChecks:
         """A checksum of each weight, by its name and, where ranks hold parts of it, by the number of the part."""
         for name, parameter in self._named.items():
             part = 0 if sharding_of(parameter) is None else self._mesh.tensor.index
-            content = parameter.detach().cpu().contiguous().view(torch.uint8).numpy()
+            content = parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
             yield (name, part), zlib.crc32(content)

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: with the pipeline module the one file that knows it.
+"""The DeepSpeed engine: with pipeline.py the one file that imports it.
 
 The layers of the model become a PipelineModule, the optimizer runs behind ZeRO stage 1, also in a single process:
 one path for every size of run.
@@ -23,8 +23,8 @@ from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.random import seed_dropout
 from hzlm.train.checks import StepChecks
 from hzlm.train.loss_scale import loss_scale_state, restore_loss_scale
-from hzlm.train.nonfinite import Suspects, find_first
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
+from hzlm.train.nonfinite import Suspects, find_first
 from hzlm.train.optimizer import ParameterState, build_optimizer, link_parameters
 from hzlm.train.pipeline import build_pipeline
 from hzlm.vocabulary import Vocabulary
@@ -132,7 +132,9 @@ class Engine:
         scale = PARTS / len(batches[:PARTS])
         positions = sum(part.real_positions for part in parts) / PARTS
         parameters = list(self._module.parameters())
-        noise = measure_noise((self._gradient(part, scale, parameters) for part in parts), positions, parameters, self.mesh)
+        noise = measure_noise(
+            (self._gradient(part, scale, parameters) for part in parts), positions, parameters, self.mesh
+        )
         self._loss.take()
         return noise
 

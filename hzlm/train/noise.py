@@ -72,7 +72,9 @@ def measure_noise(
     parts = 0
     for part in gradients:
         parts += 1
-        whole = [_whole(gradient.float(), parameter, mesh) for gradient, parameter in zip(part, parameters, strict=True)]
+        whole = [
+            _whole(gradient.float(), parameter, mesh) for gradient, parameter in zip(part, parameters, strict=True)
+        ]
         small += square(whole)
         torch._foreach_add_(sums, whole)
     for gradient in sums:

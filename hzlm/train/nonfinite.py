@@ -74,7 +74,9 @@ def find_first(suspects: Suspects, step: int, mesh: Mesh) -> UserError:
     if outputs:
         what = f"{outputs[min(outputs)]} is the first layer whose output is not finite"
     elif gradients:
-        what = f"all outputs are finite, but the gradient of {gradients[max(gradients)]} is not, the first on the way back"
+        what = (
+            f"all outputs are finite, but the gradient of {gradients[max(gradients)]} is not, the first on the way back"
+        )
     else:
         what = "gradients are too large when they are added up"
     return share(UserError(f"step {step}: {what}; {REMEDY}"))

@@ -1,4 +1,4 @@
-"""The layers of the model as DeepSpeed's pipeline module, cut into stages. With the engine the only file that knows it."""
+"""The layers of the model as DeepSpeed's pipeline module, cut into stages."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -80,7 +80,7 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
 def _train(config: RunConfig, on_checkpoint: OnCheckpoint | None, mesh: Mesh) -> None:
     folder = config.train.output
     data = _open_data(config, mesh)
-    compare(flatten(config) | data.blend.fingerprints | versions(), mesh)
+    compare({**flatten(config), **data.blend.fingerprints, **versions()}, mesh)
     evaluation = _evaluation_batches(config, data)
     checkpoint = open_together(folder, mesh)
     if checkpoint is not None:

@@ -4,8 +4,8 @@ import errno
 import threading
 
 import pytest
-
 from fake_engine import play_ranks
+
 from hzlm.errors import UserError
 from hzlm.parallel.mesh import ALONE, Mesh
 from hzlm.train.agreement import on_every_rank, on_first_rank

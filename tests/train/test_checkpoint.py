@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_engine import FakeEngine, logical_shapes, logical_tensor
 from safetensors.torch import load_file
 
-from fake_engine import FakeEngine, logical_shapes, logical_tensor
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.blend import Blend
 from hzlm.errors import UserError
@@ -49,7 +49,10 @@ def save(config: RunConfig, step: int = 3, keep_last: int = 2, loss: float | Non
 
 def test_what_the_engine_holds_comes_back(config: RunConfig, vocabulary: Vocabulary) -> None:
     blend = Blend.open(config.data, "train")
-    engine, fresh = Engine(config, vocabulary, connect(config.parallel)), Engine(config, vocabulary, connect(config.parallel))
+    engine, fresh = (
+        Engine(config, vocabulary, connect(config.parallel)),
+        Engine(config, vocabulary, connect(config.parallel)),
+    )
     generator = torch.Generator().manual_seed(9)
     for state in engine.parameters.values():
         for tensor in (state.masters, state.exp_avg, state.exp_avg_sq):

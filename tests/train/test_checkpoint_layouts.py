@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_engine import KINDS, FakeEngine, logical_shapes, logical_tensor, play_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from saving import save_and_read
 
-from fake_engine import KINDS, FakeEngine, logical_shapes, logical_tensor, play_ranks
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.blend import Blend
 from hzlm.errors import UserError
@@ -24,7 +25,6 @@ from hzlm.parallel.mesh import Mesh
 from hzlm.train import checkpoint, checkpoint_write
 from hzlm.train.checkpoint import RunState, open_together, resume, save_checkpoint, start_from
 from hzlm.train.noise import NoiseScale
-from saving import save_and_read
 
 Write = Callable[[Path, Sequence[str]], Path]
 Layout = tuple[int, int, int]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_engine import FakeEngine, play_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from damage import altered, altered_json, answer_of, damaged
-from fake_engine import FakeEngine, play_ranks
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.blend import Blend
 from hzlm.model.pretrained import load_model

@@ -75,9 +75,7 @@ def test_fp32_steps_equal_plain_torch(data: Path, vocabulary: Vocabulary, model_
             group["lr"] = rate
         expected_loss, expected_norm = plain_step(model, lamb, loss, batches, CLIPPING)
         result = engine.train_step(batches, step, rate)
-        assert sum(side.factor * side.loss for side in result.losses.values()) == pytest.approx(
-            expected_loss, rel=1e-5
-        )
+        assert sum(side.factor * side.loss for side in result.losses.values()) == pytest.approx(expected_loss, rel=1e-5)
         assert result.gradient_norm == pytest.approx(expected_norm, rel=1e-4)
         assert expected_norm > CLIPPING, "the test must clip"
     assert engine.optimizer_steps == 3
@@ -137,7 +135,9 @@ def test_evaluation_has_no_dropout_and_no_smoothing(
     first, second = engine.evaluate(batches), engine.evaluate(batches)
     assert first["decoder"].loss == second["decoder"].loss
     model = EncoderDecoder(config.model, vocabulary.size, vocabulary.target_start).initialize(config.train.seed).eval()
-    plain = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), vocabulary.size, vocabulary.target_start)
+    plain = TrainingLoss(
+        config.loss.model_copy(update={"label_smoothing": 0.0}), vocabulary.size, vocabulary.target_start
+    )
     for batch in batches:
         plain(model(batch.inputs), batch.labels)
     expected = plain.take()

@@ -14,7 +14,7 @@ from runs import Runner, assert_equal_runs, fresh_environment
 
 STEP = "hzlm.train.engine:Engine.train_step"
 MICRO_BATCH = "hzlm.model.losses:TrainingLoss.__call__"
-SAVE_FILE = "hzlm.train.checkpoint:save_file"
+SAVE_FILE = "hzlm.train.checkpoint_write:save_file"
 RENAME = "pathlib:Path.rename"
 """A checkpoint to its own name, and the one that is about to be removed to a hidden one."""
 REPLACE = "pathlib:Path.replace"

@@ -14,8 +14,8 @@ from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.losses import TrainingLoss
 from hzlm.parallel.mesh import ALONE
 from hzlm.train.engine import Engine
-from hzlm.train.ranks import connect
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
+from hzlm.train.ranks import connect
 from hzlm.vocabulary import Vocabulary
 
 Write = Callable[[Path, Sequence[str]], Path]
@@ -113,7 +113,10 @@ def test_measuring_changes_no_number_of_the_training(
 ) -> None:
     config = make_config(data, model_config, dropout=0.3)
     batches = batches_of(config, 3, 2)
-    plain, measuring = Engine(config, vocabulary, connect(config.parallel)), Engine(config, vocabulary, connect(config.parallel))
+    plain, measuring = (
+        Engine(config, vocabulary, connect(config.parallel)),
+        Engine(config, vocabulary, connect(config.parallel)),
+    )
     for step in (1, 2, 3):
         assert measuring.measure_noise(batches, step) is not None
         ours, theirs = measuring.train_step(batches, step, 0.01), plain.train_step(batches, step, 0.01)

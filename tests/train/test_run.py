@@ -84,7 +84,7 @@ def test_the_same_command_goes_on_bit_for_bit(make_config: Callable[..., RunConf
 
     assert numbers(stopped)[5:] == numbers(straight)[5:]
     for kind in ("weights", "masters", "exp_avg", "exp_avg_sq"):
-        ours, theirs = (load_file(find_checkpoint(f) / f"{kind}-00000.safetensors") for f in (stopped, straight))
+        ours, theirs = (load_file(find_checkpoint(f) / f"{kind}-00000-00000.safetensors") for f in (stopped, straight))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     before = read_metrics(straight)
     train(make_config("straight"))
@@ -104,7 +104,7 @@ def test_lines_after_the_checkpoint_are_written_anew(make_config: Callable[..., 
 def test_a_run_starts_from_the_weights_of_another(make_config: Callable[..., RunConfig]) -> None:
     first = train(make_config("first"))
     second = train(make_config("second", initial_weights=first, seed=2, steps=1))
-    ours, theirs = (load_file(find_checkpoint(f) / "masters-00000.safetensors") for f in (second, first))
+    ours, theirs = (load_file(find_checkpoint(f) / "masters-00000-00000.safetensors") for f in (second, first))
     for name in ("tokens.weight", "encoder.0.attention.query.weight"):
         change = (ours[name] - theirs[name]).norm() / theirs[name].norm()
         assert 0 < change < 0.1, "one small step away"
@@ -159,7 +159,7 @@ def test_a_blend_goes_on_bit_for_bit_and_names_the_dataset_that_changed(
     straight = train(make_blend("straight", steps=8))
     train(make_blend("stopped", steps=5))
     stopped = train(make_blend("stopped", steps=8))
-    ours, theirs = (load_file(find_checkpoint(run) / "masters-00000.safetensors") for run in (stopped, straight))
+    ours, theirs = (load_file(find_checkpoint(run) / "masters-00000-00000.safetensors") for run in (stopped, straight))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert load_config(stopped / "config.yaml") == make_blend("stopped", steps=8)
     write_dataset(second, sentences[:30])
