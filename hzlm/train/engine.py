@@ -30,6 +30,10 @@ from hzlm.train.pipeline import build_pipeline
 from hzlm.vocabulary import Vocabulary
 
 
+BUCKET = 1 << 25
+"""Elements of a gradient that the data-parallel ranks add up at once."""
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What one optimizer step did."""
@@ -53,7 +57,8 @@ def deepspeed_settings(config: RunConfig) -> dict[str, Any]:
         "bf16": {"enabled": precision == "bf16", "check_grad_overflow": True},
         # loss_scale 0: dynamic
         "fp16": {"enabled": precision == "fp16", "loss_scale": 0, "min_loss_scale": 0},
-        "zero_optimization": {"stage": 1},
+        # buffers of a bucket's size would be held twice from the first micro-batch on
+        "zero_optimization": {"stage": 1, "contiguous_gradients": False, "reduce_bucket_size": BUCKET},
         "zero_allow_untested_optimizer": True,
         # what crosses a stage border is the same on all tensor-parallel ranks, or a part already (`split_rows`)
         "pipeline": {"pipe_partitioned": False, "grad_partitioned": False},
