@@ -5,6 +5,7 @@ Training itself is started by a launcher (`hzlm.launch.environment` says what it
 
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from hzlm.launch.fork_server import fork_server_context
 
 T = TypeVar("T")
 
-PRELOAD = ("hzlm.train.run",)
-"""What takes the ranks seconds to import; the fork server does it once."""
+PRELOAD = ("hzlm.train.run", "deepspeed.runtime.zero.muon.muon_optimizer")
+"""What takes the ranks seconds to import; the fork server does it once. DeepSpeed imports the second one, and all of
+torch's compiler with it, as it starts an engine; where there is none, nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def run_ranks(function: Callable[..., T], ranks: int, *arguments: Any, seconds: 
     """
     context = fork_server_context(PRELOAD)
     port = free_port()
+    end = time.monotonic() + seconds
     crew: list[tuple[Connection, Any]] = []
     try:
         for rank in range(ranks):
@@ -59,7 +62,7 @@ def run_ranks(function: Callable[..., T], ranks: int, *arguments: Any, seconds: 
         results: dict[int, T] = {}
         while len(results) < ranks:
             waiting = [rank for rank in range(ranks) if rank not in results]
-            ready = wait([crew[rank][0] for rank in waiting], seconds)
+            ready = wait([crew[rank][0] for rank in waiting], max(0.0, end - time.monotonic()))
             if not ready:
                 late = ", ".join(map(str, waiting))
                 raise RuntimeError(f"ranks that have not come to their end within {seconds:.0f} s: {late}")

@@ -9,7 +9,7 @@ from hzlm.commands.arguments import count
 
 DATA = Path("runs/bench/data")
 
-SUMMARY = "measure how fast this machine trains, decodes or prepares text, beside other programs"
+SUMMARY = "measure how fast this machine trains, decodes or prepares text, and what layouts cost"
 NOTES = f"The demo's text is prepared in {DATA.parent} at the first call."
 EXAMPLES = (
     "hzlm bench train",
@@ -17,6 +17,7 @@ EXAMPLES = (
     "hzlm bench decode",
     "hzlm bench decode --model runs/first --data runs/data/test.tsv",
     "hzlm bench data corpus/ --workers 2",
+    "hzlm bench parallel",
     "hzlm bench readings labels.tsv",
 )
 
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="text (default: the demo's)")
     data.add_argument("--workers", type=count, metavar="N", help="processes (default: the cores of this machine)")
     data.set_defaults(measure=_bench_data)
+    parallel = subjects.add_parser("parallel", help="bytes sent and held by layouts beside the formulas; two processes")
+    parallel.add_argument("--data", type=Path, metavar="DATASET", help="dataset of clauses (default: the demo's text)")
+    parallel.set_defaults(measure=_bench_parallel)
     readings = subjects.add_parser("readings", help="wrong syllables beside labels, of hzlm and of other readers")
     readings.add_argument("labels", nargs="+", type=Path, metavar="LABELS.tsv", help="lines of id, readings, sentence")
     readings.add_argument("--readers", nargs="+", metavar="NAME", default=["pypinyin", "pypinyin-words", "ours"],
@@ -93,6 +97,13 @@ def _bench_data(options: argparse.Namespace) -> None:
 
     inputs = options.inputs or fetch_demo_text(DATA.parent / "text")
     bench_data(inputs, options.workers or len(os.sched_getaffinity(0)), DATA.parent)
+
+
+def _bench_parallel(options: argparse.Namespace) -> None:
+    from hzlm.tools.bench.parallel import bench_parallel
+    from hzlm.tools.demo_data import prepare_once
+
+    bench_parallel(options.data or prepare_once(DATA))
 
 
 def _bench_readings(options: argparse.Namespace) -> None:

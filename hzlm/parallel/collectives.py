@@ -50,7 +50,7 @@ def all_gather(x: Tensor, axis: Axis) -> Tensor:
     if axis.size == 1:
         return x[None]
     gathered = x.new_empty((axis.size * len(x), *x.shape[1:]))
-    distributed.all_gather_single(gathered, x.contiguous(), group=axis.group)
+    distributed.all_gather_into_tensor(gathered, x.contiguous(), group=axis.group)
     return gathered.view(axis.size, *x.shape)
 
 
@@ -135,5 +135,5 @@ class _SumOwnRows(torch.autograd.Function):
 
 def _sum_own_rows(x: Tensor, axis: Axis) -> Tensor:
     own = x.new_empty((len(x) // axis.size, *x.shape[1:]))
-    distributed.reduce_scatter_single(own, x.contiguous(), group=axis.group)
+    distributed.reduce_scatter_tensor(own, x.contiguous(), group=axis.group)
     return own

@@ -14,21 +14,24 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 
 from hzlm.config import RunConfig
 from hzlm.data.batches import MicroBatch, collate
+from hzlm.errors import UserError
 from hzlm.model.losses import SideLoss, TrainingLoss
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.random import seed_dropout
+from hzlm.train.agreement import on_every_rank
 from hzlm.train.checks import StepChecks
-from hzlm.train.loss_scale import loss_scale_state, restore_loss_scale
+from hzlm.train.loss_scale import loss_scale_state, restore_loss_scale, unbind_loss_scale
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
 from hzlm.train.nonfinite import Suspects, find_first
 from hzlm.train.optimizer import ParameterState, build_optimizer, link_parameters
 from hzlm.train.pipeline import build_pipeline
+from hzlm.train.ranks import limit_waiting
 from hzlm.vocabulary import Vocabulary
-
 
 BUCKET = 1 << 25
 """Elements of a gradient that the data-parallel ranks add up at once."""
@@ -56,7 +59,7 @@ def deepspeed_settings(config: RunConfig) -> dict[str, Any]:
         # a step with a gradient that is not finite changes nothing
         "bf16": {"enabled": precision == "bf16", "check_grad_overflow": True},
         # loss_scale 0: dynamic
-        "fp16": {"enabled": precision == "fp16", "loss_scale": 0, "min_loss_scale": 0},
+        "fp16": {"enabled": precision == "fp16", "loss_scale": 0},
         # buffers of a bucket's size would be held twice from the first micro-batch on
         "zero_optimization": {"stage": 1, "contiguous_gradients": False, "reduce_bucket_size": BUCKET},
         "zero_allow_untested_optimizer": True,
@@ -70,7 +73,8 @@ class Engine:
     """Trains and evaluates this rank's layers of one model. Its methods are collective calls of all ranks."""
 
     def __init__(self, config: RunConfig, vocabulary: Vocabulary, mesh: Mesh):
-        """mesh: of `hzlm.train.ranks.connect`."""
+        """mesh: of `hzlm.train.ranks.connect`. UserError where the device of some rank has no such precision."""
+        on_every_rank(lambda: _check_precision(config.train.precision), mesh.world)
         self.mesh = mesh
         self._seed = config.train.seed
         self._precision = config.train.precision
@@ -84,6 +88,9 @@ class Engine:
             self._engine, *_ = deepspeed.initialize(
                 model=self._module, optimizer=self._optimizer, config=deepspeed_settings(config)
             )
+        limit_waiting(config.parallel)
+        if self._precision == "fp16":
+            unbind_loss_scale(self._engine.optimizer)
         named = dict(self._module.named_tensors())
         self._parameters = link_parameters(named, self._optimizer, mesh)
         self._checks = StepChecks(named, mesh) if config.train.checks else None
@@ -156,6 +163,11 @@ class Engine:
         return self._parameters
 
     @property
+    def layers(self) -> list[str]:
+        """The layers that this rank holds, by their names in `EncoderDecoder`."""
+        return [name for _, name, _ in self._module.placed_layers()]
+
+    @property
     def optimizer_steps(self) -> int:
         """Updates that the optimizer has made: what its bias correction counts."""
         return self._optimizer.steps
@@ -176,6 +188,14 @@ class Engine:
             self._optimizer.steps = optimizer_steps
         if loss_scale is not None and self._precision == "fp16":
             restore_loss_scale(self._engine.optimizer, loss_scale)
+
+
+def _check_precision(precision: str) -> None:
+    device = get_accelerator()
+    supported = {"fp32": True, "bf16": device.is_bf16_supported(), "fp16": device.is_fp16_supported()}
+    if not supported[precision]:
+        remedy = " or ".join(name for name, has in supported.items() if has)
+        raise UserError(f"train.precision = {precision}: this device does not compute in it; make it {remedy}")
 
 
 @contextlib.contextmanager

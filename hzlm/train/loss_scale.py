@@ -3,6 +3,11 @@
 from typing import Any
 
 
+def unbind_loss_scale(optimizer: Any) -> None:
+    """Lets the scale fall below 1: DeepSpeed, whose settings know no lower bound but 1, would end the run there."""
+    optimizer.loss_scaler.min_scale = 0.0
+
+
 def loss_scale_state(optimizer: Any) -> dict[str, float | int]:
     """All that the next loss scales hang on.
 

@@ -78,6 +78,9 @@ class Pipeline(PipelineModule):
         whole = [parameter for parameter in self.parameters() if sharding_of(parameter) is None]
         return tied + [(parameter, self._mesh.tensor.group) for parameter in whole]
 
+    def _synchronize_tied_weights(self) -> None:
+        """Nothing: `initialize` and checkpoints give all stages the same."""
+
     def _partition_layers(self, method: str = "") -> None:
         """DeepSpeed knows no way to cut by hand but this one."""
         self.parts = self._bounds

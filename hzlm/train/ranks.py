@@ -1,5 +1,6 @@
 """How the processes of a run find each other, and what they must have in common."""
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch.distributed import distributed_c10d
 
 from hzlm.errors import UserError, share
 from hzlm.launch.environment import complete_environment, skip_extension
 from hzlm.parallel.collectives import gather_objects
-from hzlm.parallel.mesh import Mesh, make_mesh
+from hzlm.parallel.mesh import Axis, Mesh, make_mesh
 from hzlm.parallel_config import ParallelConfig, check_world
 
 
@@ -20,24 +22,50 @@ def connect(config: ParallelConfig) -> Mesh:
     """Connects this process with the others of its run, as the environment names them; a collective call of all.
 
     Raises:
-        UserError: there are more or fewer processes than the layout needs, or they do not find each other in time.
+        UserError: on all ranks: they have different layouts, or are more or fewer than their layout needs.
+        ConnectionError: they do not find each other in time.
     """
     complete_environment()
     skip_extension()
-    world = int(os.environ["WORLD_SIZE"])
-    try:
-        check_world(config, world)
-    except UserError as error:
-        raise share(error) from None
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    if not distributed.is_initialized():
-        timeout = timedelta(minutes=config.timeout_minutes)
-        with lost_ranks_explained(config):
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
-    return make_mesh(config.pipe, config.data, config.tensor, config.sequence_parallel, device)
+    with lost_ranks_explained(config):
+        if not distributed.is_initialized():
+            on_gpu = device.type == "cuda"
+            distributed.init_process_group(
+                "nccl" if on_gpu else "gloo",
+                timeout=timedelta(minutes=config.timeout_minutes),
+                device_id=device if on_gpu else None,
+            )
+            atexit.register(_disconnect)
+        world = distributed.get_world_size()
+        # before anything that ranks of other layouts would do otherwise, and wait for in vain
+        layout = {f"parallel.{name}": value for name, value in config.model_dump(mode="json").items()}
+        compare(layout, Mesh(world=Axis(world, distributed.get_rank())))
+        try:
+            check_world(config, world)
+        except UserError as error:
+            raise share(error) from None
+        mesh = make_mesh(config.pipe, config.data, config.tensor, config.sequence_parallel, device)
+    limit_waiting(config)
+    return mesh
+
+
+def _disconnect() -> None:
+    """Ends the threads of gloo: one that meets the end of Python while it runs aborts the process, and its status."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def limit_waiting(config: ParallelConfig) -> None:
+    """Sets how long this rank waits for others, in all groups there are by now, DeepSpeed's too.
+
+    A new group has a default of torch's, up to half an hour, whatever was given to init_process_group.
+    """
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timedelta(minutes=config.timeout_minutes), group)
 
 
 def compare(facts: Mapping[str, Any], mesh: Mesh) -> None:
@@ -49,7 +77,7 @@ def compare(facts: Mapping[str, Any], mesh: Mesh) -> None:
     """
     first, *others = gather_objects(dict(facts), mesh.world)
     for rank, theirs in enumerate(others, start=1):
-        for name in first.keys() | theirs.keys():
+        for name in sorted(first.keys() | theirs.keys()):
             if first.get(name) != theirs.get(name):
                 raise share(
                     UserError(

@@ -1,5 +1,6 @@
 """What a run tells while it trains: metrics, history, and progress on the screen. Its first rank alone does."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,9 +49,10 @@ class Recorder:
             self._progress.advance(1, note=f"loss {loss:.3f}")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of metrics, if there are any."""
-        if self._tells and values:
-            self._monitor.write(step, values)
+        """A line of metrics, if there are any. What is not finite, as in a step that fp16 skips, JSON cannot hold."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if self._tells and finite:
+            self._monitor.write(step, finite)
 
     def flush(self) -> None:
         """Forces the metrics to the disk: a resumed run writes only what comes after its checkpoint again."""

@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import ref
 
-import torch
 from torch import Tensor, UntypedStorage, distributed
 from torch.distributed import ProcessGroup
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+
+from hzlm.tools.plan.channels import Channel, Volume
 
 OTHER = "other"
 """The kind of a storage that nobody has claimed: activations, buffers, whatever passes."""
@@ -29,13 +30,11 @@ class _Operation:
     name: str
     tensors: str | None
     """The argument that holds the whole of what is communicated."""
-    shares: int = 1
-    """How often a ring moves a payload, but for one part: each rank of n sends shares * (n - 1) / n of it."""
 
 
 _COLLECTIVES = {
-    "allreduce_": _Operation("all_reduce", "tensors", shares=2),
-    "allreduce_coalesced_": _Operation("all_reduce", "tensors", shares=2),
+    "allreduce_": _Operation("all_reduce", "tensors"),
+    "allreduce_coalesced_": _Operation("all_reduce", "tensors"),
     "allgather_": _Operation("all_gather", "output_tensors"),
     "_allgather_base_": _Operation("all_gather", "output_tensor"),
     "allgather_into_tensor_coalesced_": _Operation("all_gather", "outputs"),
@@ -47,40 +46,6 @@ _COLLECTIVES = {
     "barrier": _Operation("barrier", None),
     "monitored_barrier_": _Operation("barrier", None),
 }
-_SHARES = {operation.name: operation.shares for operation in _COLLECTIVES.values()}
-
-
-@dataclass(frozen=True)
-class Channel:
-    """Who tells whom, and how."""
-
-    operation: str
-    """all_reduce, all_gather, reduce_scatter, broadcast, reduce, barrier, send or recv."""
-    ranks: tuple[int, ...]
-    """Global ranks of the group; of send and recv (source, destination)."""
-    dtype: torch.dtype | None
-    """None of a barrier."""
-
-    def wire(self, payload: int) -> float:
-        """The bytes that one rank sends, mean over the group, where collectives are rings (Thakur et al. 2005).
-
-        All-reduce 2(n-1)/n of its payload; all-gather, reduce-scatter, broadcast and reduce (n-1)/n; send all; recv 0.
-        """
-        if self.operation in ("send", "recv"):
-            return float(payload) if self.operation == "send" else 0.0
-        size = len(self.ranks)
-        return _SHARES[self.operation] * (size - 1) * payload / size
-
-
-@dataclass(frozen=True)
-class Volume:
-    """How much has gone through a channel."""
-
-    calls: int
-    """An operation that takes a list of tensors is one call."""
-    payload: int
-    """Bytes of the whole, on each rank alike: of the summed tensor, of what an all-gather gives, of what a
-    reduce-scatter takes, of what is sent or received."""
 
 
 class TrafficCensus(TorchDispatchMode):

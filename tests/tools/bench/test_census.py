@@ -17,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from hzlm.launch.processes import run_ranks
 from hzlm.parallel.collectives import enter, leave
 from hzlm.parallel.mesh import make_mesh
-from hzlm.tools.bench.census import Channel, MemoryCensus, TrafficCensus, Volume
+from hzlm.tools.bench.census import MemoryCensus, TrafficCensus
+from hzlm.tools.plan.channels import Channel, Volume
 
 FLOAT = 4
 CPU = torch.device("cpu")

@@ -1,0 +1,1 @@
+"""What a layout will send and hold, by formula, before anything runs."""
