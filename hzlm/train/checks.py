@@ -36,8 +36,13 @@ class StepChecks:
 
         return look
 
+    def begin(self) -> None:
+        """Forgets the gradients of whatever was done beside training."""
+        self._seen.clear()
+        self._not_finite.clear()
+
     def check(self, step: int, skipped: bool) -> None:
-        """Looks at what the step has done; a collective call of all ranks.
+        """Looks at what the step has done since `begin`; a collective call of all ranks.
 
         Args:
             step: its number.
@@ -50,8 +55,6 @@ class StepChecks:
         faults = [f"{name} has got no gradient" for name in self._named.keys() - self._seen]
         if not skipped:
             faults += [f"the gradient of {name} is not finite" for name in self._not_finite]
-        self._seen.clear()
-        self._not_finite.clear()
         found = gather_objects((faults, dict(self._sums())), self._mesh.world)
         first_with: dict[tuple[str, int], tuple[int, int]] = {}
         for rank, (faults, sums) in enumerate(found):

@@ -104,6 +104,8 @@ class Engine:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        if self._checks is not None:
+            self._checks.begin()
         self._run(batches, step)
         losses = self._loss.take()
         skipped = bool(self._engine.optimizer.overflow)

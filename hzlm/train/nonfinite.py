@@ -1,5 +1,6 @@
 """Where in the model infinities and NaNs begin."""
 
+import math
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -43,10 +44,11 @@ class Suspects:
     ) -> None:
         for handle in self._handles:
             handle.remove()
-        if any(part != part or abs(part) == float("inf") for part in self._own_losses()):
+        if error is None and not all(math.isfinite(loss) for loss in self._losses()):
             self.outputs.setdefault(self._module.places, "the loss")
 
-    def _own_losses(self) -> list[float]:
+    def _losses(self) -> list[float]:
+        """Of all ranks: a collective call, which is not for a rank that something has failed on."""
         return [side.loss for side in self._loss.take().values()]
 
     def _watch(self, place: int, name: str, layer: nn.Module) -> None:

@@ -85,7 +85,7 @@ def config(
             "output": "given by the test", "steps": STEPS, "micro_batch_rows": 1, "accumulation": 2, "log_every": 1,
             "evaluate_every": 6, "evaluate_rows": 4, "save_every": 6,
         },
-        "parallel": {"timeout_minutes": 0.2},
+        "parallel": {"timeout_minutes": 0.5},
     }  # fmt: skip
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(run), "utf-8")
@@ -168,10 +168,10 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(config: Path, straigh
             crew.processes[victim].kill()
             start = time.monotonic()
             status = crew.processes[1 - victim].wait(timeout=60)
-            assert time.monotonic() - start < 12 + 3
+            assert time.monotonic() - start < 20, "it does not wait for the half minute to pass"
             assert status == 1
             (line,) = crew.complaints()
-            assert line.startswith("hzlm: error: another rank has ended or did not answer within 0.2 minutes (")
+            assert line.startswith("hzlm: error: another rank has ended or did not answer within 0.5 minutes (")
             assert line.endswith("start the run again: it goes on from its last checkpoint")
         assert not any(line["step"] == STEPS for line in read_metrics(folder)), "it was killed before its end"
     with started(config, PIPE, f"train.output={folder}") as crew:
@@ -183,14 +183,14 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(config: Path, straigh
 @pytest.mark.slow
 def test_a_rank_that_stands_still_is_given_up(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "still"
-    with started(config, PIPE, f"train.output={folder}", "parallel.timeout_minutes=0.05") as crew:
+    with started(config, PIPE, f"train.output={folder}", "parallel.timeout_minutes=0.1") as crew:
         wait_for_step(folder, 3, crew)
         crew.processes[0].send_signal(signal.SIGSTOP)
         start = time.monotonic()
         assert crew.processes[1].wait(timeout=60) == 1
-        assert time.monotonic() - start < 3 + 3
+        assert time.monotonic() - start < 6 + 9
         (line,) = crew.complaints()
-        assert line.startswith("hzlm: error: another rank has ended or did not answer within 0.05 minutes (")
+        assert line.startswith("hzlm: error: another rank has ended or did not answer within 0.1 minutes (")
 
 
 def test_a_signal_to_one_rank_stops_all_behind_the_same_step(config: Path, straight: Path, tmp_path: Path) -> None:
