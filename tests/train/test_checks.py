@@ -117,6 +117,7 @@ def test_a_skipped_step_may_have_any_gradient_and_the_next_one_not() -> None:
     checks = StepChecks(weights, ALONE)
 
     def backward(factor: float) -> None:
+        checks.begin()
         (factor * weights["some.weight"].sum() + weights["other.weight"].sum()).backward()
 
     backward(float("inf"))
@@ -126,6 +127,8 @@ def test_a_skipped_step_may_have_any_gradient_and_the_next_one_not() -> None:
     backward(float("inf"))
     with pytest.raises(Exception, match=f"step 3, rank 0: the gradient of some.weight is not finite; {BUG}"):
         checks.check(3, skipped=False)
+    backward(float("inf"))  # what was done before the step, beside training
+    checks.begin()
     weights["some.weight"].sum().backward()
     with pytest.raises(Exception, match=f"step 4, rank 0: other.weight has got no gradient; {BUG}"):
         checks.check(4, skipped=True)
