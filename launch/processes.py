@@ -33,7 +33,7 @@ class _Failure:
 def run_ranks(function: Callable[..., T], ranks: int, *arguments: Any, seconds: float = 300.0) -> list[T]:
     """Runs function(*arguments) on some ranks that can find each other through torch.distributed's environment.
 
-    The cores of this machine are shared out among the ranks.
+    The cores of this machine are shared out among the ranks; they see no GPU.
 
     Args:
         function: of a module, so that it can be found by its name; it calls init_process_group itself.

@@ -5,7 +5,7 @@ of Shoeybi et al. 2019, arXiv 1909.08053, figure 3; with `split_rows` the g and 
 Rows are the first dimension of every tensor here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,12 @@ from torch.autograd.function import once_differentiable
 
 from hzlm.parallel.mesh import Axis, Mesh
 from hzlm.parallel.sharding import divide
+
+# PyTorch 2.13 renames them, and warns of the names that it had before
+_gather_into: Callable[..., Any] = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+_scatter_sum: Callable[..., Any] = (
+    getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+)
 
 
 def enter(x: Tensor, mesh: Mesh) -> Tensor:
@@ -50,7 +56,7 @@ def all_gather(x: Tensor, axis: Axis) -> Tensor:
     if axis.size == 1:
         return x[None]
     gathered = x.new_empty((axis.size * len(x), *x.shape[1:]))
-    distributed.all_gather_into_tensor(gathered, x.contiguous(), group=axis.group)
+    _gather_into(gathered, x.contiguous(), group=axis.group)
     return gathered.view(axis.size, *x.shape)
 
 
@@ -135,5 +141,5 @@ class _SumOwnRows(torch.autograd.Function):
 
 def _sum_own_rows(x: Tensor, axis: Axis) -> Tensor:
     own = x.new_empty((len(x) // axis.size, *x.shape[1:]))
-    distributed.reduce_scatter_tensor(own, x.contiguous(), group=axis.group)
+    _scatter_sum(own, x.contiguous(), group=axis.group)
     return own

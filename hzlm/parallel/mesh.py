@@ -53,11 +53,6 @@ class Mesh:
         """Whether this rank embeds."""
         return self.pipe.index == 0
 
-    @property
-    def is_last_stage(self) -> bool:
-        """Whether this rank holds the end of the layers."""
-        return self.pipe.index == self.pipe.size - 1
-
 
 ALONE = Mesh()
 """The mesh of a process on its own."""

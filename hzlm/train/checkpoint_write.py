@@ -20,7 +20,7 @@ from hzlm.model.tensor_pieces import Piece, fault_of, locate
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.sharding import logical_shape, sharding_of
 from hzlm.stored_files import force_to_disk
-from hzlm.train.optimizer import TOKEN_TABLE, ParameterState
+from hzlm.train.optimizer import ParameterState, is_counted
 
 # a file of a checkpoint holds at most about this many bytes of tensors
 SHARD_BYTES = 2 << 30
@@ -45,12 +45,7 @@ def write_tensors(folder: Path, parameters: Mapping[str, ParameterState], mesh: 
     Raises:
         OSError: a file cannot be written.
     """
-    own = {
-        name: state
-        for name, state in parameters.items()
-        if (mesh.tensor.index == 0 or sharding_of(state.weight) is not None)
-        and (mesh.is_first_stage or name != TOKEN_TABLE)
-    }
+    own = {name: state for name, state in parameters.items() if is_counted(name, state.weight, mesh)}
     entries: Entries = {}
     for kind, states in {"weights": _share(own, mesh), **dict.fromkeys(STATES, own)}.items():
         entries[kind] = {

@@ -125,8 +125,13 @@ class Engine:
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> dict[str, SideLoss]:
         """Loss (without label smoothing) and teacher-forced accuracy of each side, without dropout or gradients."""
+        training = self._engine.micro_batches
         self._module.loss_fn = self._evaluation_loss
+        self._engine.micro_batches = len(
+            batches
+        )  # DualPipeV numbers its buffers by it, whatever it is asked to evaluate
         self._engine.eval_batch(_feed(batches), num_micro_batches=len(batches))
+        self._engine.micro_batches = training
         self._module.loss_fn = self._loss
         return self._evaluation_loss.take()
 

@@ -49,6 +49,12 @@ def split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> l
     ]
 
 
+def is_counted(name: str, weight: Tensor, mesh: Mesh) -> bool:
+    """Whether this rank counts and stores its part of a tensor: of ranks that hold it alike one does, but for the
+    data-parallel ones."""
+    return (mesh.tensor.index == 0 or sharding_of(weight) is not None) and (mesh.is_first_stage or name != TOKEN_TABLE)
+
+
 def link_parameters(named: Mapping[str, nn.Parameter], optimizer: Lamb, mesh: Mesh) -> dict[str, ParameterState]:
     """Reads from ZeRO where each parameter lies in its flat partitions, and tells the optimizer; a collective call.
 
@@ -72,11 +78,7 @@ def link_parameters(named: Mapping[str, nn.Parameter], optimizer: Lamb, mesh: Me
             continue
         flat = flats[mapping.param_group_index]
         place = mapping.hp_fragment_address
-        # what several ranks hold alike, one of them counts
-        counted = (mesh.tensor.index == 0 or sharding_of(weight) is not None) and (
-            mesh.is_first_stage or name != TOKEN_TABLE
-        )
-        fragment = Fragment(place.start, place.numel, numbers[name], counted)
+        fragment = Fragment(place.start, place.numel, numbers[name], is_counted(name, weight, mesh))
         fragments[flat].append(fragment)
         moments = optimizer.state[flat]
         linked[name] = ParameterState(

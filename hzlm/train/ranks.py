@@ -2,10 +2,10 @@
 
 import atexit
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
@@ -16,6 +16,21 @@ from hzlm.launch.environment import complete_environment, skip_extension
 from hzlm.parallel.collectives import gather_objects
 from hzlm.parallel.mesh import Axis, Mesh, make_mesh
 from hzlm.parallel_config import ParallelConfig, check_world
+from hzlm.train.agreement import on_every_rank
+
+T = TypeVar("T")
+
+
+def load_together(load: Callable[[], T]) -> T:
+    """What a config file says on this rank; a collective call of all, which raise alike where one cannot read it."""
+    complete_environment()
+    loaded: list[T] = []
+    world = int(os.environ["WORLD_SIZE"])
+    if world > 1:
+        _join(ParallelConfig())
+    rank = int(os.environ["RANK"])
+    on_every_rank(lambda: loaded.append(load()), Axis(world, rank))
+    return loaded[0]
 
 
 def connect(config: ParallelConfig) -> Mesh:
@@ -26,20 +41,8 @@ def connect(config: ParallelConfig) -> Mesh:
         ConnectionError: they do not find each other in time.
     """
     complete_environment()
-    skip_extension()
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+    device = _join(config)
     with lost_ranks_explained(config):
-        if not distributed.is_initialized():
-            on_gpu = device.type == "cuda"
-            distributed.init_process_group(
-                "nccl" if on_gpu else "gloo",
-                timeout=timedelta(minutes=config.timeout_minutes),
-                device_id=device if on_gpu else None,
-            )
-            atexit.register(_disconnect)
         world = distributed.get_world_size()
         # before anything that ranks of other layouts would do otherwise, and wait for in vain
         layout = {f"parallel.{name}": value for name, value in config.model_dump(mode="json").items()}
@@ -51,6 +54,34 @@ def connect(config: ParallelConfig) -> Mesh:
         mesh = make_mesh(config.pipe, config.data, config.tensor, config.sequence_parallel, device)
     limit_waiting(config)
     return mesh
+
+
+def _join(config: ParallelConfig) -> torch.device:
+    """Meets the other processes, unless that is done, and says where this one computes."""
+    skip_extension()
+    device = _choose_device()
+    if not distributed.is_initialized():
+        on_gpu = device.type == "cuda"
+        with lost_ranks_explained(config):
+            distributed.init_process_group(
+                "nccl" if on_gpu else "gloo",
+                timeout=timedelta(minutes=config.timeout_minutes),
+                device_id=device if on_gpu else None,
+            )
+        atexit.register(_disconnect)
+    return device
+
+
+def _choose_device() -> torch.device:
+    """The GPU of this process's number on its machine, or the only one that it sees; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= count > 1:
+        raise UserError(f"LOCAL_RANK is {number}, but this process sees {count} GPUs; start one process a GPU")
+    device = torch.device("cuda", number if count > 1 else 0)
+    torch.cuda.set_device(device)
+    return device
 
 
 def _disconnect() -> None:

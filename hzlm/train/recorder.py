@@ -11,6 +11,7 @@ from hzlm.config import TrainConfig
 from hzlm.errors import UserError
 from hzlm.parallel.mesh import Mesh
 from hzlm.progress import Progress
+from hzlm.train.agreement import on_first_rank
 from hzlm.train.monitor import Monitor
 from hzlm.train.records import History
 
@@ -18,11 +19,13 @@ OnCheckpoint = Callable[[Path], Mapping[str, str]]
 
 
 class Recorder:
-    """A context manager around the training loop; on all ranks but the first it does nothing."""
+    """A context manager around the training loop. All but `count` are collective calls of all ranks: where the first
+    one cannot write, all raise."""
 
     def __init__(self, config: TrainConfig, step: int, mesh: Mesh, **facts: Any) -> None:
         """step: steps made so far. facts: values for JSON that the history shall tell of this start."""
         self._tells = mesh.world.index == 0
+        self._world = mesh.world
         if self._tells:
             self._history = History(config.output, step, **facts)
             self._progress = Progress(config.steps, f"training {config.output.name}", "steps", initial=step)
@@ -31,11 +34,13 @@ class Recorder:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._tells:
-            self._stack.enter_context(self._history)
-            self._monitor = self._stack.enter_context(Monitor(self._config.output, self._first_step))
-            self._stack.enter_context(self._progress)
+        on_first_rank(self._begin, self._world)
         return self
+
+    def _begin(self) -> None:
+        self._stack.enter_context(self._history)
+        self._monitor = self._stack.enter_context(Monitor(self._config.output, self._first_step))
+        self._stack.enter_context(self._progress)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -50,21 +55,22 @@ class Recorder:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """A line of metrics, if there are any. What is not finite, as in a step that fp16 skips, JSON cannot hold."""
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        if self._tells and finite:
-            self._monitor.write(step, finite)
+        if values:
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            on_first_rank(lambda: self._monitor.write(step, finite), self._world)
 
     def flush(self) -> None:
         """Forces the metrics to the disk: a resumed run writes only what comes after its checkpoint again."""
-        if self._tells:
-            self._monitor.flush()
+        on_first_rank(lambda: self._monitor.flush(), self._world)
 
     def tell_of(self, checkpoint: Path, step: int, ask: OnCheckpoint) -> None:
         """What the caller tells of a checkpoint; why it could not, where it failed: no training need end for that."""
-        if not self._tells:
-            return
-        try:
-            texts = ask(checkpoint)
-        except (UserError, OSError) as error:
-            texts = {"conversions": str(error)}
-        self._monitor.write_texts(step, texts)
+
+        def tell() -> None:
+            try:
+                texts = ask(checkpoint)
+            except (UserError, OSError) as error:
+                texts = {"conversions": str(error)}
+            self._monitor.write_texts(step, texts)
+
+        on_first_rank(tell, self._world)

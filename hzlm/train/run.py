@@ -18,6 +18,7 @@ from hzlm.parallel_config import ParallelConfig
 from hzlm.settings import save_settings
 from hzlm.stored_files import replacing
 from hzlm.train.agreement import on_every_rank, on_first_rank
+from hzlm.train.apex_lamb import choose_lamb
 from hzlm.train.checkpoint import RunState, open_together, resume, start_from, tidy_up
 from hzlm.train.disk import full_disk_explained
 from hzlm.train.engine import Engine, deepspeed_settings
@@ -80,7 +81,7 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
 def _train(config: RunConfig, on_checkpoint: OnCheckpoint | None, mesh: Mesh) -> None:
     folder = config.train.output
     data = _open_data(config, mesh)
-    compare({**flatten(config), **data.blend.fingerprints, **versions()}, mesh)
+    compare({**flatten(config), **data.blend.fingerprints, **versions(), "LAMB": choose_lamb(mesh).__name__}, mesh)
     evaluation = _evaluation_batches(config, data)
     checkpoint = open_together(folder, mesh)
     if checkpoint is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from hzlm.config import RunConfig
@@ -26,6 +27,7 @@ from hzlm.launch.processes import run_ranks
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.pretrained import Checkpoint
 from hzlm.parallel.mesh import name_layout
+from hzlm.parallel_config import ParallelConfig
 from hzlm.table import format_table
 from hzlm.train.records import read_metrics
 from hzlm.train.run import train
@@ -40,6 +42,8 @@ STEPS = 20
 ROW_LENGTH = 32
 STEP_ROWS = 16
 """Packed rows of an optimizer step, whatever the layout."""
+MODEL = {"hidden_size": 32, "heads": 4, "feed_forward_size": 64, "encoder_layers": 2, "decoder_layers": 2}
+SHAPE = ("heads", "feed_forward_size", "encoder_layers", "decoder_layers")
 MICRO_BATCH_ROWS = 2
 """Of a process, or as many as share the rows."""
 
@@ -60,6 +64,17 @@ class Layout:
         """As in "2x1x2 +rows"."""
         extras = (" +rows" if self.split_rows else "") + (" dualpipev" if self.schedule == "dualpipev" else "")
         return name_layout((self.pipe, self.data, self.tensor)) + extras
+
+    @property
+    def micro_batch_rows(self) -> int:
+        """Packed rows of a micro-batch: with split rows each tensor-parallel rank needs one."""
+        return max(MICRO_BATCH_ROWS, self.tensor if self.split_rows else 1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The section `parallel` of a run."""
+        sizes = {"pipe": self.pipe, "data": self.data, "tensor": self.tensor}
+        return {**sizes, "schedule": self.schedule, "sequence_parallel": self.split_rows, "timeout_minutes": 2.0}
 
     @property
     def ranks(self) -> int:
@@ -151,7 +166,16 @@ def parse_layout(text: str) -> Layout:
     pipe, data, tensor = map(int, numbers)
     if extra not in ("", "rows", "dualpipev"):
         raise UserError(f"{text}: unknown {extra!r}; known are +rows and +dualpipev")
-    return Layout(pipe, data, tensor, extra == "rows", "dualpipev" if extra == "dualpipev" else "1f1b")
+    layout = Layout(pipe, data, tensor, extra == "rows", "dualpipev" if extra == "dualpipev" else "1f1b")
+    rows = layout.micro_batch_rows * data
+    if STEP_ROWS % rows:
+        raise UserError(f"{text}: {STEP_ROWS} rows of a step cannot be shared by {data}; name a power of two")
+    try:
+        ParallelConfig.model_validate(layout.settings).check_model(*(MODEL[name] for name in SHAPE))
+    except ValueError as error:  # pydantic's own is one
+        reasons = [str(one["msg"]) for one in error.errors()] if isinstance(error, ValidationError) else [str(error)]
+        raise UserError(f"{text}: {reasons[0].removeprefix('Value error, ')}") from error
+    return layout
 
 
 @dataclass(frozen=True)
@@ -161,7 +185,9 @@ class _Run:
 
     @classmethod
     def read(cls, folder: Path) -> "_Run":
-        return cls([line["train/loss"] for line in read_metrics(folder)], Checkpoint.open(folder).read("masters"))
+        names = ("train/loss", "dev/loss")
+        losses = [line[name] for line in read_metrics(folder) for name in names if name in line]
+        return cls(losses, Checkpoint.open(folder).read("masters"))
 
 
 class _Trainer:
@@ -197,10 +223,9 @@ class _Trainer:
         return run
 
     def _config(self, layout: Layout, steps: int, seed: int) -> RunConfig:
-        rows = max(MICRO_BATCH_ROWS, layout.tensor if layout.split_rows else 1)
-        model = {"hidden_size": 32, "heads": 4, "feed_forward_size": 64, "encoder_layers": 2, "decoder_layers": 2}
+        rows = layout.micro_batch_rows
         fields: dict[str, Any] = {
-            "model": {**model, "max_length": ROW_LENGTH, "dropout": 0.0},
+            "model": {**MODEL, "max_length": ROW_LENGTH, "dropout": 0.0},
             "data": {"path": self._data, "row_length": ROW_LENGTH, "views": {"masked": 1.0, "pinyin": 1.0}},
             "loss": {"encoder_weight": 0.5, "label_smoothing": 0.1},
             "optimizer": {"name": self._optimizer, "gradient_clipping": 0.5},
@@ -209,19 +234,16 @@ class _Trainer:
             "train": {
                 **{"output": self._scratch / "run", "seed": seed, "steps": steps, "micro_batch_rows": rows},
                 **{"accumulation": STEP_ROWS // (rows * layout.data), "log_every": 1, "save_every": STEPS // 2},
-                **{"evaluate_every": STEPS, "evaluate_rows": 16, "checks": True},
+                **{"evaluate_every": STEPS, "evaluate_rows": 24, "checks": True},
             },
-            "parallel": {
-                **{"pipe": layout.pipe, "data": layout.data, "tensor": layout.tensor, "schedule": layout.schedule},
-                **{"sequence_parallel": layout.split_rows, "timeout_minutes": 2.0},
-            },
+            "parallel": layout.settings,
         }
         return RunConfig.model_validate(fields, strict=False)
 
     def _outcome(self, parts: Sequence[Layout], found: _Run, seed: int, seconds: float) -> Outcome:
         expected, initial = self._expected[seed], self._initial[seed]
         pairs = zip(expected.losses, found.losses, strict=True)
-        loss_error = max(abs(ours - theirs) / abs(theirs) for theirs, ours in pairs)
+        loss_error = _largest(abs(ours - theirs) / abs(theirs) for theirs, ours in pairs)
         errors, key_biases = {}, [0.0]
         for tensor, theirs in expected.masters.items():
             difference = found.masters[tensor].double() - theirs.double()
@@ -232,7 +254,12 @@ class _Trainer:
             errors[tensor] = float(difference.norm()) / max(float(theirs.double().norm()), float(update.norm()), 1e-6)
         worst = max(errors, key=lambda tensor: math.inf if math.isnan(errors[tensor]) else errors[tensor])
         name = ", then ".join(layout.name for layout in parts)
-        return Outcome(name, loss_error, errors[worst], worst, max(key_biases), seed, seconds)
+        return Outcome(name, loss_error, errors[worst], worst, _largest(key_biases), seed, seconds)
+
+
+def _largest(errors: Iterable[float]) -> float:
+    """Where one is no number, infinity."""
+    return max(math.inf if math.isnan(error) else error for error in errors)
 
 
 def _train_as_rank(config: RunConfig) -> None:
