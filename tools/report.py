@@ -19,6 +19,9 @@ from hzlm.tools.stages.work import Work
 _SAMPLE = ("sentence", "place", "reading", "second")
 
 
+KILLED = "process killed before its task was done; the task was done again"
+
+
 @dataclass(frozen=True)
 class Report:
     """The account of a preparation. In every stage, characters read are those kept, dropped and removed together."""
@@ -73,6 +76,9 @@ class Report:
                 second_readings += made.get("second_readings", 0)
                 samples = heapq.nsmallest(SAMPLES, [*samples, *map(tuple, made.get("samples", ()))])
         troubles.merge(stages["read"].troubles)
+        for name, total in stages.items():
+            if total.killed:
+                troubles.note(KILLED, f"stage {name}", total.killed)
         return cls(
             seconds=seconds,
             is_whole=is_whole,

@@ -6,9 +6,10 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from hzlm.data.dataset import SPLITS, Dataset
 from hzlm.data.marks import MARK_FOLLOWS
 from hzlm.errors import UserError
 from hzlm.tools.prepare import prepare, work_folder
+from hzlm.tools.report import KILLED
 from hzlm.tools.stages.config import load_prepare_config
 from hzlm.tools.stages.run import run_task
 from hzlm.tools.stages.sentences import sentence_key
@@ -176,3 +178,22 @@ def test_the_plan_that_is_written_is_the_plan_that_is_read(tmp_path: Path) -> No
     work = Work(work_folder(tmp_path / "out"))
     assert work.config == CONFIG
     assert json.loads((work.folder / "plan.json").read_text("utf-8"))["files"][0][0] == str(corpus / "text.txt")
+
+
+class KilledOnce(InlineEngine):
+    """Leaves what a process leaves that is killed at the first task of a stage, and does it then."""
+
+    def run(self, name: str, task: Any, pending: Sequence[int], done: Any, advance: Any) -> None:
+        if name == "annotate":
+            target = Work(task.args[0]).task_folder(name, 0)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (target.parent / f".{target.name}.killed").mkdir()
+        super().run(name, task, pending, done, advance)
+
+
+def test_the_report_counts_killed_processes(tmp_path: Path) -> None:
+    report = prepare([write(tmp_path / "in")], tmp_path / "out", CONFIG, KilledOnce())
+    assert report.troubles.counts == {KILLED: 1}
+    assert report.troubles.places[KILLED] == ["stage annotate"]
+    assert "process killed before its task was done" in str(report)
+    assert prepare([tmp_path / "in"], tmp_path / "other", CONFIG, InlineEngine()).troubles.counts == {}

@@ -119,7 +119,12 @@ def _pypinyin_packages() -> Reader:
 
 
 def _g2pm() -> Reader:
-    from g2pM import G2pM
+    try:
+        from g2pM import G2pM
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "g2pM is not installed, which no other command needs; run: pip install g2pM==0.1.2.5"
+        ) from error
 
     model = G2pM()
     return lambda sentence: [typed_reading(reading) for reading in model(sentence, char_split=True)]

@@ -65,7 +65,9 @@ def read_warc(blocks: Iterator[bytes], place: Place, troubles: Troubles) -> Iter
                     troubles.note(BROKEN_RECORD, f"{place(number)} ({error})")
                     continue
                 headers = record.http_headers
-                if headers is None or headers.status_code != 200:
+                if headers is None or headers.status_code is None:
+                    troubles.note(BROKEN_RECORD, place(number))
+                elif headers.status_code != 200:
                     troubles.note(NOT_OK, place(number))
                 elif (record.http_content_type or "").lower() not in _HTML:
                     troubles.note(NOT_HTML, place(number))

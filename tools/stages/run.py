@@ -84,11 +84,13 @@ def run_task(folder: Path, name: str, key: str | None, task: int) -> None:
     if target.is_dir():
         return
     _check_key(folder, name, key)
+    left = sum(1 for _ in target.parent.glob(f".{target.name}.*"))
     with _full_disk_explained(folder), _scratch(target) as made:
         start = time.monotonic()
         tally = STAGES[name].run(work, task, made)
         tally.seconds = time.monotonic() - start
         tally.peak_memory_mb = peak_memory_mb()
+        tally.killed = left  # each left its scratch folder
         (made / REPORT_FILE).write_text(json.dumps(tally.to_json()), "utf-8")
         for path in made.iterdir():
             force_to_disk(path)

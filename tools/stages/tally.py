@@ -41,6 +41,8 @@ class Tally:
     """Work of all processes together."""
     peak_memory_mb: int = 0
     """Largest memory of a process that worked on it, in MiB."""
+    killed: int = 0
+    """Processes that were killed before they had done it."""
     made: dict[str, Any] = field(default_factory=dict)
     """What else a task tells the stages behind it; a stage's own affair."""
 
@@ -57,6 +59,7 @@ class Tally:
             self.dropped.setdefault(cause, Amount()).count(amount.characters, amount.items)
         self.troubles.merge(other.troubles)
         self.seconds += other.seconds
+        self.killed += other.killed
         self.peak_memory_mb = max(self.peak_memory_mb, other.peak_memory_mb)
 
     def to_json(self) -> dict[str, Any]:
