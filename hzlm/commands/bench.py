@@ -55,6 +55,13 @@ def run(options: argparse.Namespace) -> None:
     options.measure(options)
 
 
+def prepare_demo_data() -> Path:
+    """The demo's text as a dataset, prepared unless it is there; nothing else here needs what preparing needs."""
+    from hzlm.tools.demo_data import prepare_once
+
+    return prepare_once(DATA)
+
+
 def _bench_train(options: argparse.Namespace) -> None:
     from hzlm.config import load_config
     from hzlm.tools.bench.train import bench_train
@@ -75,16 +82,15 @@ def _bench_decode(options: argparse.Namespace) -> None:
     from hzlm.model.encoder_decoder import EncoderDecoder
     from hzlm.model.pretrained import load_model
     from hzlm.tools.bench.decode import bench_decode
-    from hzlm.tools.demo_data import prepare_once
     from hzlm.vocabulary import Vocabulary
 
-    data = options.data or prepare_once(DATA) / "test.tsv"
+    data = options.data or prepare_demo_data() / "test.tsv"
     if options.model is not None:
         bench_decode(*load_model(options.model), data)
         return
     from hzlm.config import load_config
 
-    vocabulary = Vocabulary.load(prepare_once(DATA) / VOCABULARY_FILE)
+    vocabulary = Vocabulary.load(prepare_demo_data() / VOCABULARY_FILE)
     with resources.as_file(resources.files("hzlm.configs") / "bench_cpu.yaml") as path:
         config = load_config(path).model
     model = EncoderDecoder(config, vocabulary.size, vocabulary.target_start).initialize(seed=1).eval()
@@ -101,9 +107,8 @@ def _bench_data(options: argparse.Namespace) -> None:
 
 def _bench_parallel(options: argparse.Namespace) -> None:
     from hzlm.tools.bench.parallel import bench_parallel
-    from hzlm.tools.demo_data import prepare_once
 
-    bench_parallel(options.data or prepare_once(DATA))
+    bench_parallel(options.data or prepare_demo_data())
 
 
 def _bench_readings(options: argparse.Namespace) -> None:

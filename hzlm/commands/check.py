@@ -34,12 +34,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_layouts(options: argparse.Namespace) -> int:
-    from hzlm.commands.bench import DATA
+    from hzlm.commands.bench import prepare_demo_data
     from hzlm.tools.check.layouts import BOUND, LAYOUTS, RESUMES, check_layouts, describe, parse_layout
-    from hzlm.tools.demo_data import prepare_once
 
     layouts = [parse_layout(text) for text in options.layouts]
-    data = options.data or prepare_once(DATA)
+    data = options.data or prepare_demo_data()
     outcomes = check_layouts(data, layouts or LAYOUTS, () if layouts else RESUMES, options.optimizer)
     print(describe(outcomes))
     failed = [outcome.name for outcome in outcomes if not outcome.holds]
