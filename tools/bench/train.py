@@ -181,7 +181,7 @@ def _summary(found: Sequence[Round], flops: float) -> str:
         {
             "vs_hf": round(median(turn.rate / turn.twin for turn in found), 3),
             "vs_hf_bf16_weights": round(median(turn.rate / turn.narrow_twin for turn in found), 3),
-            "gemm_share": round(median(turn.rate * flops / turn.gemm for turn in found), 3),
+            "gemm_share": float(f"{median(turn.rate * flops / turn.gemm for turn in found):.3g}"),
             "engine_overhead": round(median(turn.engine / turn.plain.step - 1 for turn in found), 4),
             "tokens_per_s": round(median(turn.rate for turn in found), 1),
         }
