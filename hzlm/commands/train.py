@@ -41,8 +41,6 @@ def run(options: argparse.Namespace) -> None:
     with end_at_once():
         from hzlm.config import load_config
         from hzlm.evaluate.samples import show_conversions
-        from hzlm.train.ranks import load_together
         from hzlm.train.run import train
 
-        config = load_together(lambda: load_config(options.config, options.overrides))
-        train(config, on_checkpoint=show_conversions)
+        train(load_config(options.config, options.overrides), on_checkpoint=show_conversions)

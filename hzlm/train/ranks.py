@@ -2,10 +2,10 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import distributed
@@ -16,21 +16,6 @@ from hzlm.launch.environment import complete_environment, skip_extension
 from hzlm.parallel.collectives import gather_objects
 from hzlm.parallel.mesh import Axis, Mesh, make_mesh
 from hzlm.parallel_config import ParallelConfig, check_world
-from hzlm.train.agreement import on_every_rank
-
-T = TypeVar("T")
-
-
-def load_together(load: Callable[[], T]) -> T:
-    """What a config file says on this rank; a collective call of all, which raise alike where one cannot read it."""
-    complete_environment()
-    loaded: list[T] = []
-    world = int(os.environ["WORLD_SIZE"])
-    if world > 1:
-        _join(ParallelConfig())
-    rank = int(os.environ["RANK"])
-    on_every_rank(lambda: loaded.append(load()), Axis(world, rank))
-    return loaded[0]
 
 
 def connect(config: ParallelConfig) -> Mesh:
