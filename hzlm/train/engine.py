@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: with pipeline.py the one file that imports it.
+"""The DeepSpeed engine: with pipeline.py the one file that builds on it.
 
 The layers of the model become a PipelineModule, the optimizer runs behind ZeRO stage 1, also in a single process:
 one path for every size of run.
@@ -127,9 +127,8 @@ class Engine:
         """Loss (without label smoothing) and teacher-forced accuracy of each side, without dropout or gradients."""
         training = self._engine.micro_batches
         self._module.loss_fn = self._evaluation_loss
-        self._engine.micro_batches = len(
-            batches
-        )  # DualPipeV numbers its buffers by it, whatever it is asked to evaluate
+        # by this number DualPipeV tells its buffers apart, however many it is asked to evaluate
+        self._engine.micro_batches = len(batches)
         self._engine.eval_batch(_feed(batches), num_micro_batches=len(batches))
         self._engine.micro_batches = training
         self._module.loss_fn = self._loss

@@ -38,9 +38,11 @@ class Recorder:
         return self
 
     def _begin(self) -> None:
-        self._stack.enter_context(self._history)
-        self._monitor = self._stack.enter_context(Monitor(self._config.output, self._first_step))
-        self._stack.enter_context(self._progress)
+        with ExitStack() as stack:  # so that the history also tells the end of a run whose metrics cannot be opened
+            stack.enter_context(self._history)
+            self._monitor = stack.enter_context(Monitor(self._config.output, self._first_step))
+            stack.enter_context(self._progress)
+            self._stack = stack.pop_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
