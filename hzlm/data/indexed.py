@@ -271,17 +271,6 @@ class IndexedWriter:
             self._last_border = borders.item(-1)
 
 
-def merge_indexed(prefixes: Sequence[Path], prefix: Path) -> None:
-    """Writes the sequences and documents of some files, one after the other, as `PREFIX.bin` and `PREFIX.idx`.
-
-    Raises `UserError` where one of them is missing, damaged or of another dtype than the first.
-    """
-    with IndexedWriter(prefix, IndexedReader(prefixes[0]).dtype) as writer:
-        for one in prefixes:
-            writer.append(IndexedReader(one))
-        writer.finish()
-
-
 def _spooled(file: IO[bytes]) -> Iterator[bytes]:
     size = file.seek(0, 2)
     file.seek(0)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from merging import merge_indexed
 
 from damage import answer_of, damaged
-from hzlm.data.indexed import IndexedReader, IndexedWriter, merge_indexed
+from hzlm.data.indexed import IndexedReader, IndexedWriter
 from hzlm.errors import UserError
 
 # struct's letter and the code of the published layout, for every dtype of it.

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from merging import merge_indexed
 
 from hzlm.data import indexed
-from hzlm.data.indexed import IndexedReader, IndexedWriter, merge_indexed
+from hzlm.data.indexed import IndexedReader, IndexedWriter
 from hzlm.data.indexed_layout import LONGEST, place_sequences
 
 HALF = 2**30 + 1

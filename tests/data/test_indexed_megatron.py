@@ -8,8 +8,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from merging import merge_indexed
 
-from hzlm.data.indexed import IndexedReader, IndexedWriter, merge_indexed
+from hzlm.data.indexed import IndexedReader, IndexedWriter
 
 DTYPES = ["uint8", "int8", "int16", "int32", "int64", "float64", "float32", "uint16"]
 

@@ -19,7 +19,7 @@ from hzlm.parallel.collectives import gather_objects
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.sharding import sharding_of
 from hzlm.table import format_table
-from hzlm.tools.bench.census import MemoryCensus, TrafficCensus
+from hzlm.tools.bench.census import OTHER, MemoryCensus, TrafficCensus
 from hzlm.tools.plan.channels import Channel, Volume
 from hzlm.tools.plan.memory import step_memory
 from hzlm.tools.plan.traffic import Holding, Place, step_traffic
@@ -38,14 +38,22 @@ CASES: tuple[dict[str, Any], ...] = (
     {"precision": "bf16", "rows": 64},
     {"pipe": 2},
     {"pipe": 3, "accumulation": 6, "precision": "bf16"},
+    {"pipe": 4},
     {"data": 2},
+    {"data": 4},
     {"tensor": 2},
+    {"tensor": 4},
     {"tensor": 2, "recompute": "selective", "precision": "bf16"},
     {"tensor": 2, "sequence_parallel": True},
     {"tensor": 2, "sequence_parallel": True, "recompute": "whole"},
+    {"tensor": 4, "sequence_parallel": True},
+    {"pipe": 2, "data": 2, "optimizer": "adamw"},
     {"pipe": 2, "tensor": 2},
     {"pipe": 2, "tensor": 2, "sequence_parallel": True, "recompute": "whole"},
-    {"pipe": 2, "data": 2, "optimizer": "adamw"},
+    {"data": 2, "tensor": 2},
+    {"data": 2, "tensor": 2, "sequence_parallel": True},
+    {"pipe": 2, "data": 2, "tensor": 2},
+    {"pipe": 2, "data": 2, "tensor": 2, "sequence_parallel": True},
     {"pipe": 2, "schedule": "dualpipev"},
 )
 """Layouts and settings that are measured; what is not said is 1, none, fp32, LAMB, 32 rows, 4 micro-batches."""
@@ -58,9 +66,8 @@ class Measured:
     sent: Mapping[Channel, Volume]
     sent_by_formula: Mapping[Channel, Volume]
     held: Mapping[str, int]
-    """Bytes by kind at the peak."""
-    peak: int
-    peak_by_formula: int | None
+    """Bytes: of weights, gradients and states when each was most; of the others, and of all, when all was most."""
+    held_by_formula: Mapping[str, int] | None
     """None where there is no formula."""
 
     @property
@@ -75,15 +82,22 @@ class Measured:
                 ratios.append(ours.payload / theirs.payload if comparable else 0.0)
         return _farthest(ratios)
 
+    @property
+    def memory_ratio(self) -> float | None:
+        """Measured over formula of the kind where they differ most."""
+        if self.held_by_formula is None:
+            return None
+        return _farthest([self.held[kind] / formula for kind, formula in self.held_by_formula.items()])
+
 
 def bench_parallel(data: Path, cases: Sequence[Mapping[str, Any]] = CASES, rounds: int = 12) -> None:
     """Measures every case, and the speed of one and two processes; prints two tables and a JSON object.
 
     `bytes_vs_formula`: bytes that a rank communicates over those of the formula (`hzlm.tools.plan.traffic`), of the
     channel of all cases where they differ most; 1 means that every call and every byte is as the formula says.
-    `memory_vs_formula`: live tensor storage of a rank at its peak over the formula's (`hzlm.tools.plan.memory`), where
-    they differ most. `scaling_2`: positions a second of two data-parallel processes over those of one, each with one
-    thread, in bf16.
+    `memory_vs_formula`: live tensor storage of a rank, by kind and at its peak, over the formula's
+    (`hzlm.tools.plan.memory`), where they differ most. `scaling_2`: positions a second of two data-parallel processes
+    over those of one, each with one thread, in bf16.
 
     Args:
         data: a dataset folder, of sentences of at most 32 characters.
@@ -95,7 +109,7 @@ def bench_parallel(data: Path, cases: Sequence[Mapping[str, Any]] = CASES, round
     rates = {ranks: run_ranks(_time, ranks, _timed_config(data, ranks), rounds)[0] for ranks in (1, 2)}
     print(f"\n{rates[1]:,.0f} positions/s in one process of one thread, {rates[2]:,.0f} in two (data-parallel, bf16)")
     outcomes = [one for ranks in measured.values() for one in ranks]
-    memory = [one.peak / one.peak_by_formula for one in outcomes if one.peak_by_formula is not None]
+    memory = [ratio for one in outcomes if (ratio := one.memory_ratio) is not None]
     found = {
         "bytes_vs_formula": round(_farthest([one.bytes_ratio for one in outcomes]), 4),
         "memory_vs_formula": round(_farthest(memory), 3),
@@ -154,8 +168,8 @@ def measure_rank(config: RunConfig) -> Measured:
     engine = Engine(config, blend.vocabulary, mesh)
     for step in range(1, WARM_UP + 1):
         engine.train_step(next(steps).micro_batches, step, RATE)
-    batches = next(steps).micro_batches
     with TrafficCensus() as traffic:
+        batches = next(steps).micro_batches
         engine.train_step(batches, WARM_UP + 1, RATE)
     states = list(engine.parameters.values())
     known: dict[str, list[Tensor]] = {
@@ -168,12 +182,22 @@ def measure_rank(config: RunConfig) -> Measured:
     place, holding, targets = Place.of(mesh), _holding(engine, mesh), [_targets(batch) for batch in batches]
     vocabulary = (blend.vocabulary.size, blend.vocabulary.target_size)
     most = {side: max(counts[side] for counts in targets) for side in targets[0]}
+    by_formula = None
+    if config.parallel.schedule != "dualpipev":
+        footprint = step_memory(config, place, holding, vocabulary, most)
+        by_formula = {
+            "weights": footprint.weights,
+            "gradients": footprint.weights,  # one for each weight, once there are all
+            "states": footprint.states,
+            "others": footprint.activations + footprint.passing,
+            "peak": footprint.peak,
+        }
+    held = {kind: memory.largest[kind] for kind in ("weights", "gradients", "states")}
     return Measured(
         {channel: volume for channel, volume in traffic.traffic().items() if len(channel.ranks) > 1},
         step_traffic(config, place, holding, targets),
-        memory.at_peak,
-        memory.peak,
-        None if config.parallel.schedule == "dualpipev" else step_memory(config, place, holding, vocabulary, most).peak,
+        {**held, "others": memory.at_peak[OTHER], "peak": memory.peak},
+        by_formula,
     )
 
 
@@ -212,32 +236,21 @@ def _time(config: RunConfig, rounds: int) -> float:
 
 
 def _describe(measured: Mapping[str, Sequence[Measured]]) -> str:
-    head = (
-        "pipe x data x tensor",
-        "rank",
-        "sent KB",
-        "as formula",
-        "weights MB",
-        "gradients",
-        "states",
-        "others",
-        "peak",
-        "formula",
-    )
+    kinds = ("weights", "gradients", "states", "others", "peak")
+    head = ("pipe x data x tensor", "rank", "sent KB", "formula", *(f"{kind} MB" for kind in kinds), "formula")
     rows = []
     for name, ranks in measured.items():
         for rank, one in enumerate(ranks):
             sent = sum(channel.wire(volume.payload) for channel, volume in one.sent.items())
-            kinds = ("weights", "gradients", "states", "other")
+            memory = one.memory_ratio
             rows.append(
                 (
                     name if rank == 0 else "",
                     str(rank),
                     f"{sent / 1e3:,.1f}",
-                    "yes" if one.sent == one.sent_by_formula else f"{one.bytes_ratio:.3f}",
-                    *(f"{one.held.get(kind, 0) / 1e6:.1f}" for kind in kinds),
-                    f"{one.peak / 1e6:.1f}",
-                    "-" if one.peak_by_formula is None else f"{one.peak_by_formula / 1e6:.1f}",
+                    "equal" if one.sent == one.sent_by_formula else f"x {one.bytes_ratio:.3f}",
+                    *(f"{one.held[kind] / 1e6:.1f}" for kind in kinds),
+                    "-" if memory is None else f"x {memory:.3f}",
                 )
             )
     return format_table(head, rows)

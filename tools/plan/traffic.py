@@ -12,8 +12,9 @@ all-gather of 4 float32 a target (5 with label smoothing): the cross entropy.
 
 Neighbouring stages, each micro-batch: 2H and R L int32 of segments forward, 2H backward.
 
-Each step: first and last stage sum the token table's gradient; data-parallel ranks sum all gradients and gather the
-weights (ZeRO stage 1); all ranks sum three float64 a logical tensor (LAMB), the norm, and the losses.
+Each step: first and last stage sum the token table's gradient; data-parallel ranks sum five counts of their batches and
+all gradients, and gather the weights (ZeRO stage 1); all ranks sum three float64 a logical tensor (LAMB), the norm, and
+the losses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ class Place:
 def step_traffic(
     config: RunConfig, place: Place, holding: Holding, targets: Sequence[Mapping[str, int]]
 ) -> dict[Channel, Volume]:
-    """What one rank communicates in a step of `Engine.train_step`, without `train.checks`.
+    """What one rank communicates to read the batches of a step and in `Engine.train_step`, without `train.checks`.
 
     Args:
         config: of the run.
@@ -203,6 +204,7 @@ def _step(config: RunConfig, place: Place, holding: Holding) -> Iterator[tuple[C
         yield Channel("all_gather", data, dtype), Volume(1, padded * dtype.itemsize)
     if config.optimizer.name == "lamb" or config.optimizer.weight_decay > 0:
         yield Channel("all_reduce", world, torch.float64), Volume(1, holding.tensors * 3 * 8)
+    yield Channel("all_reduce", data, torch.float64), Volume(1, 5 * 8)  # what the batches of all ranks hold
     sides = (config.loss.encoder_weight > 0) + (config.loss.decoder_weight > 0)
     yield Channel("all_reduce", world, torch.float64), Volume(1, sides * 3 * 8)
     if _has_loss(config, place):

@@ -40,9 +40,9 @@ def test_ranks_send_and_hold_what_the_formulas_say(folder: Path, case: dict[str,
         assert outcome.sent == outcome.sent_by_formula
         assert outcome.bytes_ratio == 1.0
         if case.get("schedule") == "dualpipev":
-            assert outcome.peak_by_formula is None
+            assert outcome.held_by_formula is outcome.memory_ratio is None
         else:
-            assert outcome.peak == pytest.approx(outcome.peak_by_formula, rel=0.1)
+            assert outcome.held == pytest.approx(outcome.held_by_formula, rel=0.1)
     assert any(outcome.sent for outcome in outcomes) == (len(outcomes) > 1)
 
 
@@ -54,9 +54,10 @@ def test_the_cases_have_every_axis_and_setting() -> None:
 def test_a_difference_is_told() -> None:
     channel = Channel("all_reduce", (0, 1), None)
     for ours, ratio in ((Volume(2, 150), 1.5), (Volume(3, 100), 0.0), (Volume(2, 100), 1.0)):
-        assert Measured({channel: ours}, {channel: Volume(2, 100)}, {}, 1, 1).bytes_ratio == ratio
-    assert Measured({channel: Volume(1, 1)}, {}, {}, 1, 1).bytes_ratio == 0.0
-    assert Measured({}, {channel: Volume(1, 1)}, {}, 1, 1).bytes_ratio == 0.0
+        assert Measured({channel: ours}, {channel: Volume(2, 100)}, {}, None).bytes_ratio == ratio
+    assert Measured({channel: Volume(1, 1)}, {}, {}, None).bytes_ratio == 0.0
+    assert Measured({}, {channel: Volume(1, 1)}, {}, None).bytes_ratio == 0.0
+    assert Measured({}, {}, {"weights": 8, "peak": 30}, {"weights": 10, "peak": 29}).memory_ratio == 0.8
 
 
 def test_the_last_line_is_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,23 @@ def test_every_layout_reads_the_same_samples_in_the_same_steps(
     assert all(0 < len(ours) < len(step) for ours, step in zip(first, alone, strict=True))
 
 
+def test_a_layout_goes_on_with_the_samples_that_are_next(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps on two data-parallel ranks, three more on two stages: together the samples of one process."""
+    monkeypatch.setattr(layouts, "STEP_ROWS", 4)
+    monkeypatch.setattr(layouts, "STEPS", 6)
+    found = {}
+    for folder, name, steps in (("one", "1x1x1", 6), ("both", "1x2x1", 3), ("both", "2x1x1", 6)):
+        layout = parse_layout(name)
+        config = _Trainer(data, tmp_path / folder, "lamb")._config(layout, steps, seed=1)
+        found[name] = run_ranks(train_and_tell, layout.ranks, config)
+    (alone,) = found["1x1x1"]
+    first, second = found["1x2x1"]
+    assert [Counter(ours + theirs) for ours, theirs in zip(first, second, strict=True)] == [*map(Counter, alone[:3])]
+    assert found["2x1x1"] == [alone[3:], alone[3:]]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_all_layouts_and_resumes_hold(data: Path) -> None:
