@@ -26,14 +26,17 @@ def connect(config: ParallelConfig) -> Mesh:
         ConnectionError: they do not find each other in time.
     """
     complete_environment()
-    device = _join(config)
+    skip_extension()
+    device = _choose_device()
     with lost_ranks_explained(config):
-        world = distributed.get_world_size()
+        if not distributed.is_initialized():
+            _meet(config, device)
+        world = Axis(distributed.get_world_size(), distributed.get_rank())
         # before anything that ranks of other layouts would do otherwise, and wait for in vain
         layout = {f"parallel.{name}": value for name, value in config.model_dump(mode="json").items()}
-        compare(layout, Mesh(world=Axis(world, distributed.get_rank())))
+        compare(layout, world)
         try:
-            check_world(config, world)
+            check_world(config, world.size)
         except UserError as error:
             raise share(error) from None
         mesh = make_mesh(config.pipe, config.data, config.tensor, config.sequence_parallel, device)
@@ -41,20 +44,14 @@ def connect(config: ParallelConfig) -> Mesh:
     return mesh
 
 
-def _join(config: ParallelConfig) -> torch.device:
-    """Meets the other processes, unless that is done, and says where this one computes."""
-    skip_extension()
-    device = _choose_device()
-    if not distributed.is_initialized():
-        on_gpu = device.type == "cuda"
-        with lost_ranks_explained(config):
-            distributed.init_process_group(
-                "nccl" if on_gpu else "gloo",
-                timeout=timedelta(minutes=config.timeout_minutes),
-                device_id=device if on_gpu else None,
-            )
-        atexit.register(_disconnect)
-    return device
+def _meet(config: ParallelConfig, device: torch.device) -> None:
+    on_gpu = device.type == "cuda"
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        timeout=timedelta(minutes=config.timeout_minutes),
+        device_id=device if on_gpu else None,
+    )
+    atexit.register(_disconnect)
 
 
 def _choose_device() -> torch.device:
@@ -84,14 +81,14 @@ def limit_waiting(config: ParallelConfig) -> None:
         distributed_c10d._set_pg_timeout(timedelta(minutes=config.timeout_minutes), group)
 
 
-def compare(facts: Mapping[str, Any], mesh: Mesh) -> None:
-    """Raises UserError on all ranks unless they agree on some facts; a collective call of all.
+def compare(facts: Mapping[str, Any], axis: Axis) -> None:
+    """Raises UserError on all ranks of an axis unless they agree on some facts; a collective call of all.
 
     Args:
         facts: what each rank has, by name; picklable, small.
-        mesh: of this rank.
+        axis: the ranks.
     """
-    first, *others = gather_objects(dict(facts), mesh.world)
+    first, *others = gather_objects(dict(facts), axis)
     for rank, theirs in enumerate(others, start=1):
         for name in sorted(first.keys() | theirs.keys()):
             if first.get(name) != theirs.get(name):

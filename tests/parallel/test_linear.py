@@ -6,13 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from row_modes import run_in_both_row_modes
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hzlm.launch.processes import run_ranks
 from hzlm.parallel.collectives import enter, own_rows
 from hzlm.parallel.linear import ColumnParallelLinear, RowParallelLinear
-from hzlm.parallel.mesh import ALONE, Mesh, make_mesh
+from hzlm.parallel.mesh import ALONE, Mesh
 from hzlm.parallel.sharding import logical_shape, sharding_of
 
 ROWS, INPUTS, INNER, OUTPUTS = 6, 5, 7, 4
@@ -64,21 +65,10 @@ def run_pair(mesh: Mesh) -> list[Array]:
     return [tensor.detach().numpy() for tensor in (y, *gradients)]
 
 
-def run_as_rank() -> tuple[list[Array], list[Array]]:
-    """`run_pair` without and with split rows."""
-    distributed.init_process_group("gloo")
-    try:
-        ranks = distributed.get_world_size()
-        whole, split = (run_pair(make_mesh(1, 1, ranks, rows, torch.device("cpu"))) for rows in (False, True))
-        return whole, split
-    finally:
-        distributed.destroy_process_group()
-
-
 @pytest.fixture(scope="module", params=[2, 3])
 def found(request: pytest.FixtureRequest) -> list[tuple[list[Array], list[Array]]]:
     """Two ranks share the inner width of 7 as 3 and 4, three ranks as 2, 2 and 3."""
-    return run_ranks(run_as_rank, request.param)
+    return run_ranks(run_in_both_row_modes, request.param, run_pair)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, distributed, nn
+from row_modes import run_in_both_row_modes
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hzlm.launch.processes import run_ranks
 from hzlm.parallel.collectives import own_rows
-from hzlm.parallel.mesh import Axis, Mesh, make_mesh
+from hzlm.parallel.mesh import Axis, Mesh
 from hzlm.parallel.vocabulary import divide_table, embed_parallel
 
 ROWS, WIDTH, IDS, TARGET_START = 6, 3, 23, 8
@@ -52,17 +53,6 @@ def look_up(mesh: Mesh) -> Found:
     return vectors.detach().numpy(), gradient.numpy()
 
 
-def look_up_as_rank() -> tuple[Found, Found]:
-    """`look_up` without and with split rows."""
-    distributed.init_process_group("gloo")
-    try:
-        ranks = distributed.get_world_size()
-        whole, split = (look_up(make_mesh(1, 1, ranks, rows, torch.device("cpu"))) for rows in (False, True))
-        return whole, split
-    finally:
-        distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_vectors_and_gradients_equal_those_of_the_whole_table(ranks: int) -> None:
     """The 15 targets of two ranks are 7 and 8; the 8 other ids of three ranks are 2, 3 and 3."""
@@ -70,7 +60,7 @@ def test_vectors_and_gradients_equal_those_of_the_whole_table(ranks: int) -> Non
     table.requires_grad_()
     expected = functional.embedding(tokens, table)
     (wanted,) = torch.autograd.grad((expected * pull).sum(), table)
-    found = run_ranks(look_up_as_rank, ranks)
+    found = run_ranks(run_in_both_row_modes, ranks, look_up)
     for number in (0, 1):
         gradient = np.full((IDS, WIDTH), np.nan)
         for rank in range(ranks):

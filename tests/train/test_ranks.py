@@ -89,7 +89,7 @@ def compare_all(cases: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     found = []
     for case in cases:
         try:
-            compare(case[mesh.world.index], mesh)
+            compare(case[mesh.world.index], mesh.world)
         except UserError as error:
             found.append(str(error) if is_shared(error) else f"on this rank alone: {error}")
         else:

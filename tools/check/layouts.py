@@ -134,7 +134,7 @@ def check_layouts(
         optimizer: lamb or adamw.
     """
     with tempfile.TemporaryDirectory(prefix="hzlm-layouts-") as folder:
-        trainer = _Trainer(data, Path(folder), optimizer)
+        trainer = Trainer(data, Path(folder), optimizer)
         return [trainer.compare(parts) for parts in [*((layout,) for layout in layouts), *resumes]]
 
 
@@ -190,7 +190,7 @@ class _Run:
         return cls(losses, Checkpoint.open(folder).read("masters"))
 
 
-class _Trainer:
+class Trainer:
     """Trains and compares, and keeps what one process has trained under each seed."""
 
     def __init__(self, data: Path, scratch: Path, optimizer: str) -> None:
@@ -206,7 +206,7 @@ class _Trainer:
             start = time.perf_counter()
             if seed not in self._expected:
                 self._expected[seed] = self._train([ONE], seed)
-                self._initial[seed] = _initial(self._config(ONE, STEPS, seed))
+                self._initial[seed] = _initial(self.config(ONE, STEPS, seed))
             found = self._train(parts, seed)
             outcome = self._outcome(parts, found, seed, time.perf_counter() - start)
             if outcome.holds:
@@ -216,13 +216,14 @@ class _Trainer:
     def _train(self, parts: Sequence[Layout], seed: int) -> _Run:
         """The layouts one after the other, with a share of the steps each."""
         for number, layout in enumerate(parts, start=1):
-            config = self._config(layout, STEPS * number // len(parts), seed)
-            run_ranks(_train_as_rank, layout.ranks, config)
+            config = self.config(layout, STEPS * number // len(parts), seed)
+            run_ranks(train_as_rank, layout.ranks, config)
         run = _Run.read(config.train.output)
         shutil.rmtree(config.train.output)
         return run
 
-    def _config(self, layout: Layout, steps: int, seed: int) -> RunConfig:
+    def config(self, layout: Layout, steps: int, seed: int) -> RunConfig:
+        """The run that a layout is checked with."""
         rows = layout.micro_batch_rows
         fields: dict[str, Any] = {
             "model": {**MODEL, "max_length": ROW_LENGTH, "dropout": 0.0},
@@ -262,7 +263,8 @@ def _largest(errors: Iterable[float]) -> float:
     return max(math.inf if math.isnan(error) else error for error in errors)
 
 
-def _train_as_rank(config: RunConfig) -> None:
+def train_as_rank(config: RunConfig) -> None:
+    """What each process does."""
     train(config)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hzlm.config import RunConfig
 from hzlm.kernels.linear_cross_entropy import POSITIONS_AT_ONCE
 from hzlm.model.recompute import Recompute
-from hzlm.tools.plan.traffic import DTYPES, Holding, Place
+from hzlm.tools.plan.traffic import DTYPES, Holding, Place, count_places, count_shares, hidden_bytes
 
 FLOAT, LONG = 4, 8
 
@@ -73,7 +73,7 @@ def step_memory(
     later = most if config.train.accumulation > most else most - 1
     passing = _working(config, holding)
     if last:  # its gradients come from the places with targets, and from either side to be stacked
-        passing = max(_loss(config, vocabulary, targets), passing + 4 * _unit(config) // _shares(config))
+        passing = max(_loss(config, vocabulary, targets), passing + 4 * hidden_bytes(config) // count_shares(config))
 
     def training(in_flight: int, gradients: int) -> Footprint:
         activations = in_flight * (kept + _fed(config))
@@ -85,15 +85,9 @@ def step_memory(
     return max(training(most, 0), training(later, gradients), step, key=lambda footprint: footprint.peak)
 
 
-def _unit(config: RunConfig) -> int:
-    """H."""
-    places = config.train.micro_batch_rows * config.data.row_length
-    return places * config.model.hidden_size * DTYPES[config.train.precision].itemsize
-
-
 def _kept(config: RunConfig, name: str) -> int:
     """What a layer keeps of one micro-batch."""
-    x = _unit(config) // _shares(config)
+    x = hidden_bytes(config) // count_shares(config)
     kind = name.partition(".")[0]
     if kind == "tokens":
         return 0
@@ -107,8 +101,8 @@ def _kept(config: RunConfig, name: str) -> int:
 def _kept_by_block(config: RunConfig, name: str, recompute: Recompute) -> int:
     model, ranks, size = config.model, config.parallel.tensor, DTYPES[config.train.precision].itemsize
     rows, length = config.train.micro_batch_rows, config.data.row_length
-    hidden = _unit(config)
-    x = hidden // _shares(config)
+    hidden = hidden_bytes(config)
+    x = hidden // count_shares(config)
     if recompute == "whole":
         return 2 * x
     mask = rows * length**2 * size
@@ -122,40 +116,37 @@ def _kept_by_block(config: RunConfig, name: str, recompute: Recompute) -> int:
     return 2 * x + attentions * one + memory + hidden + inner + parts * _statistics(config) + dropped
 
 
-def _shares(config: RunConfig) -> int:
-    """Of how many ranks each has a part of the rows outside attention and feed-forward."""
-    return config.parallel.tensor if config.parallel.sequence_parallel else 1
-
-
 def _statistics(config: RunConfig) -> int:
     """Mean and deviation of a LayerNorm."""
-    places = config.train.micro_batch_rows * config.data.row_length
-    return 2 * places * DTYPES[config.train.precision].itemsize // _shares(config)
+    return 2 * count_places(config) * DTYPES[config.train.precision].itemsize // count_shares(config)
 
 
 def _fed(config: RunConfig) -> int:
     """Ids, positions and segments of a micro-batch, as they come and as the engine copies them; its labels."""
-    places = config.train.micro_batch_rows * config.data.row_length
-    return places * (2 * (2 * LONG + LONG + FLOAT) + LONG + 2 * FLOAT)
+    return count_places(config) * (2 * (2 * LONG + LONG + FLOAT) + LONG + 2 * FLOAT)
 
 
 def _working(config: RunConfig, holding: Holding) -> int:
     """On the way back through a block the gradients of what it handed on, of a normalised input, of the inner layer,
     and what is computed anew."""
-    places = config.train.micro_batch_rows * config.data.row_length
-    inner = places * config.model.feed_forward_size * DTYPES[config.train.precision].itemsize // config.parallel.tensor
-    both = 2 * _unit(config) // _shares(config)
+    inner = (
+        count_places(config)
+        * config.model.feed_forward_size
+        * DTYPES[config.train.precision].itemsize
+        // config.parallel.tensor
+    )
+    both = 2 * hidden_bytes(config) // count_shares(config)
     again = 0
     if config.parallel.recompute == "whole":
         again = max(_kept_by_block(config, name, "none") - both for name in holding.layers if "." in name)
-    return both + _unit(config) + inner + again
+    return both + hidden_bytes(config) + inner + again
 
 
 def _borders(config: RunConfig, place: Place, in_flight: int) -> int:
     """What comes over the borders of a stage: each micro-batch's input twice, buffers, and gradients."""
     if place.sizes[0] == 1:
         return 0
-    both = 2 * _unit(config) // _shares(config)
+    both = 2 * hidden_bytes(config) // count_shares(config)
     behind = both * (2 * in_flight + 1) if place.index[0] > 0 else 0
     before = both if place.index[0] < place.sizes[0] - 1 else 0
     return behind + before
@@ -174,5 +165,5 @@ def _loss(config: RunConfig, vocabulary: tuple[int, int], targets: Mapping[str, 
     chunk = rows * classes * (size + FLOAT + (FLOAT if narrow else 0))
     if max(targets.values(), default=0) > POSITIONS_AT_ONCE:
         chunk += rows * classes * (FLOAT + (size if narrow else 0))
-    gathered = len(targets) * _unit(config) if config.parallel.sequence_parallel else 0
+    gathered = len(targets) * hidden_bytes(config) if config.parallel.sequence_parallel else 0
     return hidden + tables + chunk + gathered

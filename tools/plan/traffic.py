@@ -96,6 +96,21 @@ def step_traffic(
     return volumes
 
 
+def count_places(config: RunConfig) -> int:
+    """R L: the positions of a micro-batch."""
+    return config.train.micro_batch_rows * config.data.row_length
+
+
+def hidden_bytes(config: RunConfig) -> int:
+    """H, in bytes."""
+    return count_places(config) * config.model.hidden_size * DTYPES[config.train.precision].itemsize
+
+
+def count_shares(config: RunConfig) -> int:
+    """Of how many ranks each has a part of the rows outside attention and feed-forward."""
+    return config.parallel.tensor if config.parallel.sequence_parallel else 1
+
+
 def _all(
     config: RunConfig, place: Place, holding: Holding, targets: Sequence[Mapping[str, int]]
 ) -> Iterator[tuple[Channel, Volume]]:
@@ -110,7 +125,7 @@ def _tensor(
 ) -> Iterator[tuple[Channel, Volume]]:
     dtype = DTYPES[config.train.precision]
     split = config.parallel.sequence_parallel
-    hidden = config.train.micro_batch_rows * config.data.row_length * config.model.hidden_size * dtype.itemsize
+    hidden = hidden_bytes(config)
     entries, ends = _border_passes(config, holding, targets)
     ranks = place.along(2)
     kinds = ("all_gather", "reduce_scatter")
@@ -161,11 +176,8 @@ def _border_passes(
 def _pipe(config: RunConfig, place: Place) -> Iterator[tuple[Channel, Volume]]:
     """What crosses the borders of this rank's stage: with DualPipeV each border twice."""
     dtype = DTYPES[config.train.precision]
-    rows = config.train.micro_batch_rows
-    places = rows * config.data.row_length
-    parts = place.sizes[2] if config.parallel.sequence_parallel else 1
-    hidden = Volume(1, 2 * places // parts * config.model.hidden_size * dtype.itemsize)
-    segments = Volume(1, places * 4)
+    hidden = Volume(1, 2 * hidden_bytes(config) // count_shares(config))
+    segments = Volume(1, count_places(config) * 4)
     pipe, data, tensor = place.index
     own = place.number
     neighbours = {step: place.rank(pipe + step, data, tensor) for step in (1, -1) if 0 <= pipe + step < place.sizes[0]}

@@ -26,7 +26,7 @@ from hzlm.tools.check.layouts import (
     RESUMES,
     Layout,
     Outcome,
-    _Trainer,
+    Trainer,
     check_layouts,
     describe,
     parse_layout,
@@ -45,9 +45,9 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_dataset: Write, sentenc
 
 
 @pytest.fixture(scope="module")
-def trainer(data: Path, tmp_path_factory: pytest.TempPathFactory) -> _Trainer:
+def trainer(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """It trains one process once, for all tests that compare with it."""
-    return _Trainer(data, tmp_path_factory.mktemp("trainer"), "lamb")
+    return Trainer(data, tmp_path_factory.mktemp("trainer"), "lamb")
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def train_with_ratios_of_its_own(config: RunConfig) -> None:
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("mistake", [train_with_counts_of_its_own, train_with_ratios_of_its_own])
 def test_a_mistake_that_only_layouts_make_is_found(
-    trainer: _Trainer, mistake: Callable[[RunConfig], None], monkeypatch: pytest.MonkeyPatch
+    trainer: Trainer, mistake: Callable[[RunConfig], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`test_layouts_and_a_resume_hold` shows that this layout is within bounds without it."""
     monkeypatch.setattr(layouts, "SEEDS", (1,))
-    monkeypatch.setattr(layouts, "_train_as_rank", mistake)
+    monkeypatch.setattr(layouts, "train_as_rank", mistake)
     outcome = trainer.compare([TWO_DATA])
     assert outcome.tensor_error > 100 * BOUND
     assert not outcome.holds
@@ -159,7 +159,7 @@ def test_every_layout_reads_the_same_samples_in_the_same_steps(
     found = {}
     for name in ("1x1x1", "1x2x1", "2x1x1"):
         layout = parse_layout(name)
-        config = _Trainer(data, tmp_path / name, "lamb")._config(layout, 6, seed=1)
+        config = Trainer(data, tmp_path / name, "lamb").config(layout, 6, seed=1)
         found[name] = run_ranks(train_and_tell, layout.ranks, config)
     (alone,) = found["1x1x1"]
     assert len(alone) == 6
@@ -179,7 +179,7 @@ def test_a_layout_goes_on_with_the_samples_that_are_next(
     found = {}
     for folder, name, steps in (("one", "1x1x1", 6), ("both", "1x2x1", 3), ("both", "2x1x1", 6)):
         layout = parse_layout(name)
-        config = _Trainer(data, tmp_path / folder, "lamb")._config(layout, steps, seed=1)
+        config = Trainer(data, tmp_path / folder, "lamb").config(layout, steps, seed=1)
         found[name] = run_ranks(train_and_tell, layout.ranks, config)
     (alone,) = found["1x1x1"]
     first, second = found["1x2x1"]
