@@ -81,9 +81,8 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
 def _train(config: RunConfig, on_checkpoint: OnCheckpoint | None, mesh: Mesh) -> None:
     folder = config.train.output
     data = _open_data(config, mesh)
-    compare(
-        {**flatten(config), **data.blend.fingerprints, **versions(), "LAMB": choose_lamb(mesh).__name__}, mesh.world
-    )
+    facts = {**flatten(config), **data.blend.fingerprints, **versions(), "LAMB": choose_lamb(mesh).__name__}
+    compare(facts, mesh.world)
     evaluation = _evaluation_batches(config, data)
     checkpoint = open_together(folder, mesh)
     if checkpoint is not None:

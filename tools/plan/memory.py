@@ -129,12 +129,7 @@ def _fed(config: RunConfig) -> int:
 def _working(config: RunConfig, holding: Holding) -> int:
     """On the way back through a block the gradients of what it handed on, of a normalised input, of the inner layer,
     and what is computed anew."""
-    inner = (
-        count_places(config)
-        * config.model.feed_forward_size
-        * DTYPES[config.train.precision].itemsize
-        // config.parallel.tensor
-    )
+    inner = hidden_bytes(config) * config.model.feed_forward_size // (config.model.hidden_size * config.parallel.tensor)
     both = 2 * hidden_bytes(config) // count_shares(config)
     again = 0
     if config.parallel.recompute == "whole":
