@@ -23,5 +23,5 @@ def packages() -> list[str]:
 setup(
     package_dir=FOLDERS,
     packages=packages(),
-    package_data={"hzlm": ["py.typed"], "hzlm.configs": ["*.yaml", "*/*.yaml"]},
+    package_data={"hzlm": ["py.typed"], "hzlm.kernels.gpu": ["*.json"], "hzlm.configs": ["*.yaml", "*/*.yaml"]},
 )

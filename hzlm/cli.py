@@ -27,7 +27,7 @@ COMMANDS: dict[str, ModuleType] = {
 
 EXTRAS = {
     **dict.fromkeys(("deepspeed", "psutil", "tensorboard", "jiwer", "sacrebleu", "matplotlib"), "train"),
-    **dict.fromkeys(("megatron", "transformers"), "bench"),
+    **dict.fromkeys(("megatron", "transformers", "triton"), "bench"),
     **dict.fromkeys(("ahocorasick", "charset_normalizer", "fastwarc", "opencc", "pyarrow", "pypinyin"), "data"),
     **dict.fromkeys(
         ("lxml_html_clean", "pypinyin_dict", "rjieba", "sentencepiece", "submitit", "trafilatura", "zstandard"), "data"

@@ -53,6 +53,8 @@ class ModelConfig(Section):
     """Dropout rate on embeddings and on the output of every sublayer."""
     attention_dropout: Rate = 0.0
     """Dropout rate on attention weights; slow on CPUs."""
+    activation_dropout: Rate = 0.0
+    """Dropout rate behind the ReLU of a feed-forward block."""
     aligned: bool = False
     """Whether the encoder's output at position t is added to the decoder's input at t."""
 
@@ -136,6 +138,9 @@ class TrainConfig(Section):
     """Forward passes a step and data-parallel process."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of weights and activations; masters and moments are always fp32."""
+    kernels: Literal["auto", "torch", "triton"] = "auto"
+    """What the model computes with: "triton", fused kernels for GPUs; "torch"; "auto": triton on a GPU of compute
+    capability 8.0 or later, torch elsewhere."""
     initial_weights: Path | None = None
     """Checkpoint or run folder whose weights start this run; null: random ones."""
     log_every: Count = 10

@@ -3,50 +3,38 @@
 The logits of 4,096 positions over 5,000 characters are 20 million numbers, several times over with their
 gradient. Here a few hundred positions at a time are projected, scored, and turned into their gradients at once,
 while they lie in the cache; the backward pass only scales what the forward pass has found.
-
-The classes may be divided over several ranks (section 3 of Shoeybi et al. 2019, arXiv 1909.08053): then a rank scores
-its own classes only, and for each position the ranks tell each other four or five numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hzlm.kernels.cross_entropy import ClassShard, CrossEntropy, cross_entropy, cross_entropy_reference
+
 POSITIONS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class ClassShard:
-    """Which classes the rows of a table are, where several ranks hold the table together, each a run of classes."""
+class Scoring:
+    """How logits are computed and scored."""
 
-    start: int
-    """The class of the table's first row. It rises with the rank."""
-    classes: int
-    """Of all ranks."""
-    gather: Callable[[Tensor], Tensor]
-    """Stacks the tensors of all ranks, equal in shape, in a new first dimension, by rank; every rank has to call it."""
-
-
-class CrossEntropy(NamedTuple):
-    """`loss`: scalar float32, differentiable. `correct`: bool [positions], whether the best logit is the target."""
-
-    loss: Tensor
-    correct: Tensor
+    score: Callable[..., CrossEntropy]
+    """`cross_entropy` or another of its signature."""
+    positions: int
+    """That are projected and scored at once."""
+    alignment: int
+    """The logits of a position start at a multiple of so many numbers; 1: without gaps."""
 
 
 def linear_cross_entropy_reference(
     hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0
 ) -> CrossEntropy:
     """The same as `linear_cross_entropy`, term by term as the definition reads, at the precision of its input."""
-    logits = hidden @ table.T
-    log_probabilities = logits.log_softmax(dim=-1)
-    likelihood = log_probabilities.gather(1, targets[:, None]).squeeze(1)
-    losses = -(1.0 - smoothing) * likelihood - smoothing * log_probabilities.mean(dim=-1)
-    return CrossEntropy((losses * weights).sum(), logits.argmax(dim=-1) == targets)
+    return cross_entropy_reference(hidden @ table.T, targets, weights, smoothing)
 
 
 def linear_cross_entropy(
@@ -57,10 +45,7 @@ def linear_cross_entropy(
     smoothing: float = 0.0,
     shard: ClassShard | None = None,
 ) -> CrossEntropy:
-    """sum_i weights[i] * H(target distribution of i, softmax(table @ hidden[i])).
-
-    The target distribution gives 1 - smoothing to the target and spreads smoothing evenly over all classes
-    (Szegedy et al. 2016, section 7). Probabilities are computed in float32, or in float64 for float64 input.
+    """The cross entropy of the logits hidden @ table^T, as `hzlm.kernels.cross_entropy` has it; differentiable.
 
     Args:
         hidden: [positions, hidden size].
@@ -72,10 +57,25 @@ def linear_cross_entropy(
             targets, weights and smoothing and gets the same loss and correct, bit for bit. The gradient of hidden is
             what this rank's classes contribute to it: the caller sums it over the ranks.
     """
+    return score_in_chunks(
+        hidden, table, targets, weights, smoothing, shard, Scoring(cross_entropy, POSITIONS_AT_ONCE, 1)
+    )
+
+
+def score_in_chunks(
+    hidden: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    smoothing: float,
+    shard: ClassShard | None,
+    scoring: Scoring,
+) -> CrossEntropy:
+    """`linear_cross_entropy` on any device, by its way of scoring."""
     if not torch.is_grad_enabled():
         # inside the function autograd is off either way, and what it knows of its inputs does not tell
         hidden, table = hidden.detach(), table.detach()
-    loss, correct = _LinearCrossEntropy.apply(hidden, table, targets, weights, smoothing, shard)
+    loss, correct = _LinearCrossEntropy.apply(hidden, table, targets, weights, smoothing, shard, scoring)
     return CrossEntropy(loss, correct)
 
 
@@ -89,6 +89,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weights: Tensor,
         smoothing: float,
         shard: ClassShard | None,
+        scoring: Scoring,
     ) -> tuple[Tensor, Tensor]:
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
@@ -96,76 +97,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         correct = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
         table_gradient = torch.zeros_like(table, dtype=wide) if needs_gradient else None
+        # fp16 has no room for weights of one over some thousand targets: gradients are kept in units of the largest one
+        unit = weights.to(wide).abs().amax() if len(weights) > 0 else loss + 1.0
+        weights = (weights / unit.clamp_min(torch.finfo(wide).tiny)).to(weights.dtype)
         rows = len(table)
-        classes = rows if shard is None else shard.classes
-        aims = targets[:, None]
-        pulls = torch.full_like(aims, 1.0 - smoothing, dtype=wide)
-        if shard is not None:
-            # a target of another rank becomes some row of this one, with no pull on it
-            aims = aims - shard.start
-            pulls *= (aims >= 0) & (aims < rows)
-            aims = aims.clamp(0, rows - 1)
-        for start in range(0, len(targets), POSITIONS_AT_ONCE):
-            part = slice(start, start + POSITIONS_AT_ONCE)
-            aim, pull = aims[part], pulls[part]
-            weight = weights[part].to(wide)
-            logits = hidden[part] @ table.T
-            highest, best = logits.max(dim=-1, keepdim=True)
-            hit = best == aim
-            probabilities = logits.softmax(dim=-1, dtype=wide)
-            # the best class has at least the mean probability, so this logarithm is exact where others underflow
-            normaliser = highest.to(wide) - probabilities.gather(1, best).log()
-            terms = [pull * logits.gather(1, aim).to(wide)]
-            if smoothing > 0.0:
-                terms.append(smoothing * (rows / classes) * logits.mean(dim=-1, keepdim=True, dtype=wide))
-            if shard is not None:
-                own = normaliser
-                hit, normaliser, *terms = _combine((highest, hit & (pull > 0.0), own, *terms), shard)
-                if needs_gradient:
-                    probabilities *= (own - normaliser).exp()
-            correct[part] = hit.squeeze(1)
-            losses = normaliser
-            for term in terms:
-                losses = losses - term
-            loss += losses.squeeze(1) @ weight
+        most = min(scoring.positions, len(targets))
+        buffer = hidden.new_empty(most, -(-rows // scoring.alignment) * scoring.alignment)[:, :rows]
+        for start in range(0, len(targets), scoring.positions):
+            part = slice(start, start + scoring.positions)
+            logits = buffer[: len(targets) - start]
+            torch.mm(hidden[part], table.T, out=logits)
+            found = scoring.score(logits, targets[part], weights[part], smoothing, shard, needs_gradient)
+            loss += found.loss
+            correct[part] = found.correct
             if hidden_gradient is None or table_gradient is None:
                 continue
-            # d loss / d logits = weight * (softmax - target distribution), written over the probabilities
-            gradient = probabilities
-            if smoothing > 0.0:
-                gradient -= smoothing / classes
-            gradient.scatter_add_(1, aim, -pull)
-            gradient = gradient.mul_(weight[:, None]).to(hidden.dtype)
-            torch.mm(gradient, table, out=hidden_gradient[part])
-            table_gradient += gradient.T @ hidden[part]
+            torch.mm(logits, table, out=hidden_gradient[part])
+            table_gradient += logits.T @ hidden[part]
         if hidden_gradient is not None and table_gradient is not None:
-            ctx.save_for_backward(hidden_gradient, table_gradient.to(table.dtype))
+            ctx.save_for_backward(hidden_gradient, table_gradient.to(table.dtype), unit)
         ctx.mark_non_differentiable(correct)
-        return loss, correct
+        return loss * unit, correct
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor, _correct: None) -> tuple[Tensor | None, ...]:
-        hidden_gradient, table_gradient = ctx.saved_tensors
-        scale = loss_gradient.to(hidden_gradient.dtype)
-        return hidden_gradient * scale, table_gradient * scale, None, None, None, None
-
-
-def _combine(scores: Sequence[Tensor], shard: ClassShard) -> list[Tensor]:
-    """From the classes of each rank to all classes, alike on every rank.
-
-    Args:
-        scores: each [positions, 1]: the highest logit, whether its class is the target, the logarithm of the sum of
-            exp(logit), and what else is to be summed over the classes.
-        shard: who has which classes.
-
-    Returns:
-        Of all classes, in float32 or float64: whether the best one is the target (bool), the logarithm, the sums.
-    """
-    wide = scores[-1].dtype
-    gathered = shard.gather(torch.stack([score.to(wide) for score in scores]))
-    highest, hit, normaliser, *terms = gathered.unbind(1)
-    # of equal logits the first, as `max` has it within a rank
-    winner = highest.argmax(dim=0, keepdim=True)
-    hit = hit.gather(0, winner).squeeze(0) > 0
-    return [hit, normaliser.logsumexp(dim=0), *(term.sum(dim=0) for term in terms)]
+        hidden_gradient, table_gradient, unit = ctx.saved_tensors
+        scale = (loss_gradient * unit).to(hidden_gradient.dtype)
+        return hidden_gradient * scale, table_gradient * scale, None, None, None, None, None

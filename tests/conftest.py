@@ -9,6 +9,9 @@ from pathlib import Path
 # faster with them, so only the tests turn them off.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Triton's kernels run in its interpreter; it reads this when they are decorated. Compiling has processes of its own.
+os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 # so that processes which a test starts find the function that they are to run
 sys.path.append(str(Path(__file__).parents[1]))
 

@@ -86,9 +86,9 @@ def step_as_rank(config: RunConfig, vocabulary: Vocabulary) -> tuple[StepResult,
 
     def record(optimizer: Lamb) -> None:
         """ZeRO steps one parameter group after the other."""
-        for flat, fragments in optimizer._fragments.items():
+        for flat, layout in optimizer._layouts.items():
             if flat.grad is not None:
-                recorded.update({part.number: part.of(flat.grad.view(-1)).clone() for part in fragments})
+                recorded.update({part.number: part.of(flat.grad.view(-1)).clone() for part in layout.fragments})
 
     with patch.object(Lamb, "_update", record):
         result = engine.train_step(micro_batches(vocabulary), 1, 0.1)

@@ -9,7 +9,7 @@ from hzlm.commands.arguments import count
 
 DATA = Path("runs/bench/data")
 
-SUMMARY = "measure how fast this machine trains, decodes or prepares text, and what layouts cost"
+SUMMARY = "measure how fast this machine trains, decodes or prepares text, and what layouts and kernels cost"
 NOTES = f"The demo's text is prepared in {DATA.parent} at the first call."
 EXAMPLES = (
     "hzlm bench train",
@@ -19,6 +19,9 @@ EXAMPLES = (
     "hzlm bench data corpus/ --workers 2",
     "hzlm bench parallel",
     "hzlm bench readings labels.tsv",
+    "hzlm bench kernels",
+    "hzlm bench kernels --compile-only",
+    "hzlm bench kernels --paper attention layer_norm",
 )
 
 
@@ -48,11 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     readings.add_argument("--readers", nargs="+", metavar="NAME", default=["pypinyin", "pypinyin-words", "ours"],
                           help="of pypinyin, pypinyin-words, pypinyin-packages, g2pm, ours")  # fmt: skip
     readings.set_defaults(measure=_bench_readings)
+    kernels = subjects.add_parser("kernels", help="times of the Triton kernels on a GPU; what they take, without one")
+    kernels.add_argument("operations", nargs="*", metavar="OPERATION", help="such as attention (default: all)")
+    kernels.add_argument("--compile-only", action="store_true",
+                         help="compile for A100 and H100 without a GPU; status 1 if one is over budget")  # fmt: skip
+    kernels.add_argument("--write-budgets", action="store_true",
+                         help="the same, and what is found becomes the budget: after a deliberate change")  # fmt: skip
+    kernels.add_argument("--budgets", type=Path, metavar="FILE", help="other budgets than those installed")
+    kernels.add_argument("--paper", action="store_true", help="bytes and floors by formula, as a Markdown table")
+    kernels.add_argument("--tune", action="store_true",
+                         help="choose block sizes: by time on a GPU, without one by a rule of thumb")  # fmt: skip
+    kernels.add_argument("--capabilities", nargs="+", type=count, metavar="N", default=[80, 90],
+                         help="with --tune, without a GPU: of 80 and 90")  # fmt: skip
+    kernels.set_defaults(measure=_bench_kernels)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Runs the command."""
-    options.measure(options)
+def run(options: argparse.Namespace) -> int | None:
+    """Runs the command; returns the exit status, where it may be another one than 0."""
+    status: int | None = options.measure(options)
+    return status
 
 
 def prepare_demo_data() -> Path:
@@ -115,3 +132,17 @@ def _bench_readings(options: argparse.Namespace) -> None:
     from hzlm.tools.bench.readings import bench_readings
 
     print(bench_readings(options.labels, options.readers))
+
+
+def _bench_kernels(options: argparse.Namespace) -> int | None:
+    from hzlm.tools.bench.kernels import command
+
+    if options.compile_only or options.write_budgets:
+        return command.check_binaries(options.operations, options.budgets or command.BUDGETS, options.write_budgets)
+    if options.paper:
+        command.print_costs(options.operations)
+    elif options.tune:
+        command.tune_blocks(options.operations, options.capabilities)
+    else:
+        command.time_kernels(options.operations)
+    return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hzlm.decode.packed import pack
+from hzlm.kernels.faces import OLDEST_GPU
 from hzlm.model.blocks import DecoderBlock
 from hzlm.model.encoder_decoder import EncoderDecoder
 
@@ -54,6 +55,7 @@ class IncrementalDecoder:
         self.target_start = model.target_start
         self._heads = model.config.heads
         self._packed = packed
+        self._cached_attention = _load_cached_attention(self._tokens.device)
         decoder = [block for block in model.decoder if isinstance(block, DecoderBlock)]
         self._blocks = [self._lay_out(block) for block in decoder]
         attentions = [block.cross_attention for block in decoder]
@@ -136,6 +138,10 @@ class IncrementalDecoder:
 
     def _attend_past(self, query: Tensor, number: int) -> Tensor:
         """query [B * K, W] looks at the positions so far -> [B * K, W]."""
+        if self._cached_attention is not None:
+            keys, values = self._past[:, number].unflatten(3, (self._heads, -1)).permute(1, 2, 0, 3, 4)
+            lengths = torch.full((len(query),), self._position, dtype=torch.int32)
+            return self._cached_attention(query.unflatten(1, (self._heads, -1)), keys, values, lengths).flatten(1)
         size = query.shape[1] // self._heads
         past = self._past[: self._position, number].view(self._position, 2, -1, size)
         keys, values = past[:, 0].transpose(0, 1), past[:, 1].transpose(0, 1)  # [B * K * H, steps, D]
@@ -154,3 +160,13 @@ class IncrementalDecoder:
 
 def _normalise(norm: nn.LayerNorm) -> Operation:
     return lambda x: torch.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _load_cached_attention(device: torch.device) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
+    """`hzlm.kernels.cached_attention` on GPUs, where it is one kernel; None elsewhere."""
+    on_gpu = device.type == "cuda" and torch.version.cuda is not None
+    if not on_gpu or torch.cuda.get_device_capability(device) < OLDEST_GPU:
+        return None
+    from hzlm.kernels.gpu.cached_attention import cached_attention  # only here: Triton is not installed everywhere
+
+    return cached_attention

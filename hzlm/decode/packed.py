@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hzlm.parallel.linear import ColumnParallelLinear, RowParallelLinear
+
 
 def pack(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """x weight^T + bias as a function of x, its weight in float16: float32 [rows, in] -> float32 [rows, out].
@@ -27,9 +29,10 @@ def pack(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
 class PackedLinear(nn.Module):
     """A linear layer in packed form, to put where an unpacked one was. On CPUs only, no gradient."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: ColumnParallelLinear | RowParallelLinear) -> None:
         super().__init__()
-        self._multiply = pack(linear.weight.detach(), linear.bias.detach())
+        self.bias = linear.bias.detach()
+        self._multiply = pack(linear.weight.detach(), self.bias if linear.adds_bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 [..., in] -> float32 [..., out]."""
@@ -51,5 +54,5 @@ def pack_linears(module: nn.Module) -> None:
     """Replaces every linear layer inside a float32 module by its packed form: from now on it can only be run."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear):
+            if isinstance(child, ColumnParallelLinear | RowParallelLinear):
                 parent.add_module(name, PackedLinear(child))

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from hzlm.kernels.attention import attention
-from hzlm.model.recompute import Recompute, recompute_if
+from hzlm.config import ModelConfig
+from hzlm.model.recompute import recompute_if
+from hzlm.model.setup import Setup
 from hzlm.parallel.linear import ColumnParallelLinear, RowParallelLinear
-from hzlm.parallel.mesh import ALONE, Mesh
-from hzlm.parallel.random import own_randomness
+from hzlm.parallel.random import Passage, own_randomness
 
 
 class Attention(nn.Module):
@@ -15,36 +15,40 @@ class Attention(nn.Module):
     The heads are divided over the tensor-parallel ranks.
     """
 
-    def __init__(self, hidden_size: int, heads: int, dropout: float, mesh: Mesh = ALONE, recompute: Recompute = "none"):
+    def __init__(self, config: ModelConfig, site: str, setup: Setup):
+        """site: names this attention within its layer."""
         super().__init__()
-        self.head_size = hidden_size // heads
-        self.dropout = dropout
-        self.mesh = mesh
-        self.recompute = recompute
-        self.query = ColumnParallelLinear(hidden_size, hidden_size, mesh)
-        self.key = ColumnParallelLinear(hidden_size, hidden_size, mesh)
-        self.value = ColumnParallelLinear(hidden_size, hidden_size, mesh)
-        self.output = RowParallelLinear(hidden_size, hidden_size, mesh)
+        width = config.hidden_size
+        self.head_size = width // config.heads
+        self.dropout = config.attention_dropout
+        self.site = site
+        self.setup = setup
+        self.query = ColumnParallelLinear(width, width, setup.mesh)
+        self.key = ColumnParallelLinear(width, width, setup.mesh)
+        self.value = ColumnParallelLinear(width, width, setup.mesh)
+        self.output = RowParallelLinear(width, width, setup.mesh)
 
-    def forward(self, x: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, segments: Tensor, causal: bool, passage: Passage | None) -> Tensor:
         """x attends to memory, both `enter`ed where the mesh has tensor-parallel ranks.
 
         Args:
-            x: [rows, queries, W].
-            memory: [rows, keys, W].
-            bias: broadcasts to [rows, heads, queries, keys].
+            x, memory: [rows, length, W].
+            segments: [rows, length] of both.
+            causal: whether a position sees none behind it.
+            passage: as of `Setup.begin_pass`.
 
         Returns:
-            [rows, queries, W], with `split_rows` of this rank's own rows.
+            [rows, length, W], with `split_rows` of this rank's own rows, without the bias of the output projection.
         """
-        dropout = self.dropout if self.training else 0.0
         query, key, value = self._split(self.query(x)), self._split(self.key(memory)), self._split(self.value(memory))
-        with own_randomness(self.mesh, dropout > 0.0):
-            heads = recompute_if(self.recompute == "selective", attention, query, key, value, bias, dropout)
-        joined: Tensor = self.output(heads.transpose(1, 2).flatten(2))
+        draw = self.setup.draw_weights(passage, self.site, self.dropout, query)
+        with own_randomness(self.setup.mesh, draw.rate > 0.0):
+            attend = self.setup.kernels.attention
+            selective = self.setup.recompute == "selective"
+            heads = recompute_if(selective, attend, query, key, value, segments, causal, draw)
+        joined: Tensor = self.output(heads.flatten(2))
         return joined
 
     def _split(self, x: Tensor) -> Tensor:
-        """[rows, length, heads * size] -> [rows, heads, length, size], of this rank's heads."""
-        rows, length, _ = x.shape
-        return x.view(rows, length, -1, self.head_size).transpose(1, 2)
+        """[rows, length, heads * size] -> [rows, length, heads, size], of this rank's heads."""
+        return x.unflatten(2, (-1, self.head_size))

@@ -8,79 +8,95 @@ import torch
 from torch import Tensor, nn
 
 from hzlm.config import ModelConfig
-from hzlm.kernels.attention import attention_bias
 from hzlm.model.attention import Attention
 from hzlm.model.feed_forward import FeedForward
-from hzlm.model.recompute import Recompute, recompute_if
+from hzlm.model.recompute import recompute_if
+from hzlm.model.setup import Setup
 from hzlm.model.state import State
 from hzlm.parallel.collectives import enter
-from hzlm.parallel.mesh import ALONE, Mesh
+from hzlm.parallel.random import Passage
 
 
-class EncoderBlock(nn.Module):
+class Block(nn.Module):
+    """What both kinds of block share. A sublayer's bias, dropout, residual and the next LayerNorm are one operation."""
+
+    def __init__(self, config: ModelConfig, name: str, setup: Setup):
+        """name: of the layer in the model."""
+        super().__init__()
+        self.name = name
+        self.setup = setup
+        self.dropout = config.dropout
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = FeedForward(config, setup)
+
+    def add_attention(
+        self, x: Tensor, product: Tensor, attention: Attention, norm: nn.LayerNorm, passage: Passage | None
+    ) -> tuple[Tensor, Tensor]:
+        """x + dropout(what `attention` gave + its bias), and the `norm` of that."""
+        draw = self.setup.draw_outside(passage, f"{attention.site}.output", self.dropout, x)
+        bias, kernels = attention.output.bias, self.setup.kernels
+        return kernels.add_layer_norm(product, bias, x, norm.weight, norm.bias, draw, norm.eps)
+
+    def add_feed_forward(self, x: Tensor, normal: Tensor, passage: Passage | None) -> Tensor:
+        """x + dropout(feed-forward network of its norm)."""
+        product = self.feed_forward(enter(normal, self.setup.mesh), passage)
+        draw = self.setup.draw_outside(passage, "feed_forward.output", self.dropout, x)
+        return self.setup.kernels.add(product, self.feed_forward.contract.bias, x, draw)
+
+
+class EncoderBlock(Block):
     """x + self attention, then + feed-forward, each behind its LayerNorm."""
 
-    def __init__(self, config: ModelConfig, mesh: Mesh = ALONE, recompute: Recompute = "none"):
-        super().__init__()
-        width = config.hidden_size
-        self.mesh = mesh
-        self.recompute = recompute
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, config.heads, config.attention_dropout, mesh, recompute)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width, config.feed_forward_size, mesh)
-        self.dropout = nn.Dropout(config.dropout)
+    def __init__(self, config: ModelConfig, name: str, setup: Setup):
+        super().__init__(config, name, setup)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.attention = Attention(config, "attention", setup)
 
-    def transform(self, x: Tensor, segments: Tensor) -> Tensor:
+    def transform(self, x: Tensor, segments: Tensor, passage: Passage | None) -> Tensor:
         """x [R, L, W], segments [R, L] -> [R, L, W]; with `split_rows` x and the result have this rank's rows only."""
-        normal = enter(self.attention_norm(x), self.mesh)
-        bias = attention_bias(segments, segments, causal=False, dtype=x.dtype)
-        x = x + self.dropout(self.attention(normal, normal, bias))
-        transformed: Tensor = x + self.dropout(self.feed_forward(enter(self.feed_forward_norm(x), self.mesh)))
-        return transformed
+        normal = enter(self.setup.normalise(x, self.attention_norm), self.setup.mesh)
+        mixed = self.attention(normal, normal, segments, False, passage)
+        x, normal = self.add_attention(x, mixed, self.attention, self.feed_forward_norm, passage)
+        return self.add_feed_forward(x, normal, passage)
 
     def forward(self, state: State) -> State:
         """Transforms the source, hands the target on."""
         hidden, segments = state
         source, target = hidden.unbind(0)
-        transformed = recompute_if(self.recompute == "whole", self.transform, source, segments)
+        passage = self.setup.begin_pass(self.name, self.training)
+        transformed = recompute_if(self.setup.recompute == "whole", self.transform, source, segments, passage)
         return torch.stack([transformed, target]), segments
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Block):
     """x + causal self attention, + cross attention to the encoder, + feed-forward, each behind its LayerNorm."""
 
-    def __init__(self, config: ModelConfig, mesh: Mesh = ALONE, recompute: Recompute = "none"):
-        super().__init__()
-        width = config.hidden_size
-        self.mesh = mesh
-        self.recompute = recompute
-        self.self_norm = nn.LayerNorm(width)
-        self.self_attention = Attention(width, config.heads, config.attention_dropout, mesh, recompute)
-        self.cross_norm = nn.LayerNorm(width)
-        self.cross_attention = Attention(width, config.heads, config.attention_dropout, mesh, recompute)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width, config.feed_forward_size, mesh)
-        self.dropout = nn.Dropout(config.dropout)
+    def __init__(self, config: ModelConfig, name: str, setup: Setup):
+        super().__init__(config, name, setup)
+        self.self_norm = nn.LayerNorm(config.hidden_size)
+        self.self_attention = Attention(config, "self_attention", setup)
+        self.cross_norm = nn.LayerNorm(config.hidden_size)
+        self.cross_attention = Attention(config, "cross_attention", setup)
 
-    def transform(self, x: Tensor, memory: Tensor, segments: Tensor) -> Tensor:
+    def transform(self, x: Tensor, memory: Tensor, segments: Tensor, passage: Passage | None) -> Tensor:
         """x [R, L, W] (target), memory [R, L, W] (encoder output), segments [R, L] of both -> [R, L, W].
 
         Without `split_rows` the memory was `enter`ed by the layer that made it, once for all decoder blocks; with it
         every block gathers its rows. x, memory and the result have this rank's rows only then.
         """
-        normal = enter(self.self_norm(x), self.mesh)
-        causal = attention_bias(segments, segments, causal=True, dtype=x.dtype)
-        x = x + self.dropout(self.self_attention(normal, normal, causal))
-        full = attention_bias(segments, segments, causal=False, dtype=x.dtype)
-        memory = enter(memory, self.mesh) if self.mesh.split_rows else memory
-        x = x + self.dropout(self.cross_attention(enter(self.cross_norm(x), self.mesh), memory, full))
-        transformed: Tensor = x + self.dropout(self.feed_forward(enter(self.feed_forward_norm(x), self.mesh)))
-        return transformed
+        mesh = self.setup.mesh
+        normal = enter(self.setup.normalise(x, self.self_norm), mesh)
+        mixed = self.self_attention(normal, normal, segments, True, passage)
+        x, normal = self.add_attention(x, mixed, self.self_attention, self.cross_norm, passage)
+        memory = enter(memory, mesh) if mesh.split_rows else memory
+        mixed = self.cross_attention(enter(normal, mesh), memory, segments, False, passage)
+        x, normal = self.add_attention(x, mixed, self.cross_attention, self.feed_forward_norm, passage)
+        return self.add_feed_forward(x, normal, passage)
 
     def forward(self, state: State) -> State:
         """Transforms the target, hands the encoder's output on."""
         hidden, segments = state
         source, target = hidden.unbind(0)
-        transformed = recompute_if(self.recompute == "whole", self.transform, target, source, segments)
+        passage = self.setup.begin_pass(self.name, self.training)
+        transformed = recompute_if(self.setup.recompute == "whole", self.transform, target, source, segments, passage)
         return torch.stack([source, transformed]), segments

@@ -14,20 +14,19 @@ from hzlm.config import ModelConfig
 from hzlm.model.blocks import DecoderBlock, EncoderBlock
 from hzlm.model.embedding import PositionEmbedding, TokenEmbedding
 from hzlm.model.initial import initialize
-from hzlm.model.recompute import Recompute
+from hzlm.model.setup import Setup
 from hzlm.model.state import Batch, State
 from hzlm.parallel.collectives import enter
-from hzlm.parallel.mesh import ALONE, Mesh
 
 
 class EncoderNorm(nn.Module):
     """The encoder's final LayerNorm; with `aligned`, its output at t is also added to the decoder's input at t."""
 
-    def __init__(self, hidden_size: int, aligned: bool, mesh: Mesh = ALONE):
+    def __init__(self, config: ModelConfig, setup: Setup):
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size)
-        self.aligned = aligned
-        self.mesh = mesh
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.aligned = config.aligned
+        self.setup = setup
 
     def forward(self, state: State) -> State:
         """Normalises the source.
@@ -37,23 +36,25 @@ class EncoderNorm(nn.Module):
         """
         hidden, segments = state
         source, target = hidden.unbind(0)
-        normal = self.norm(source)
-        memory = normal if self.mesh.split_rows else enter(normal, self.mesh)
+        normal = self.setup.normalise(source, self.norm)
+        mesh = self.setup.mesh
+        memory = normal if mesh.split_rows else enter(normal, mesh)
         return torch.stack([memory, target + normal if self.aligned else target]), segments
 
 
 class DecoderNorm(nn.Module):
     """The decoder's final LayerNorm."""
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, config: ModelConfig, setup: Setup):
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.setup = setup
 
     def forward(self, state: State) -> State:
         """Normalises the target."""
         hidden, segments = state
         source, target = hidden.unbind(0)
-        return torch.stack([source, self.norm(target)]), segments
+        return torch.stack([source, self.setup.normalise(target, self.norm)]), segments
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,19 @@ class Layer:
         return self.module(*self.arguments)
 
 
-def plan_layers(
-    config: ModelConfig, vocabulary_size: int, target_start: int, mesh: Mesh = ALONE, recompute: Recompute = "none"
-) -> list[Layer]:
+def plan_layers(config: ModelConfig, vocabulary_size: int, target_start: int, setup: Setup) -> list[Layer]:
     """The layers in the order they run. The first, the token table, runs once more after the last (`project`)."""
-    width = config.hidden_size
-    of_block = (config, mesh, recompute)
+
+    def named(name: str, module: type[nn.Module]) -> Layer:
+        return Layer(name, module, (config, name, setup))
+
     return [
-        Layer("tokens", TokenEmbedding, (vocabulary_size, target_start, width, mesh)),
-        Layer("positions", PositionEmbedding, (config.max_length, width, config.dropout, mesh)),
-        *(Layer(f"encoder.{i}", EncoderBlock, of_block) for i in range(config.encoder_layers)),
-        Layer("encoder_norm", EncoderNorm, (width, config.aligned, mesh)),
-        *(Layer(f"decoder.{i}", DecoderBlock, of_block) for i in range(config.decoder_layers)),
-        Layer("decoder_norm", DecoderNorm, (width,)),
+        Layer("tokens", TokenEmbedding, (vocabulary_size, target_start, config.hidden_size, setup)),
+        named("positions", PositionEmbedding),
+        *(named(f"encoder.{i}", EncoderBlock) for i in range(config.encoder_layers)),
+        Layer("encoder_norm", EncoderNorm, (config, setup)),
+        *(named(f"decoder.{i}", DecoderBlock) for i in range(config.decoder_layers)),
+        Layer("decoder_norm", DecoderNorm, (config, setup)),
     ]
 
 
@@ -98,13 +99,15 @@ class EncoderDecoder(nn.Module):
     decoder: nn.ModuleList
     decoder_norm: DecoderNorm
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int, target_start: int):
+    def __init__(self, config: ModelConfig, vocabulary_size: int, target_start: int, setup: Setup | None = None):
         super().__init__()
         self.config = config
         self.target_start = target_start
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for layer in plan_layers(config, vocabulary_size, target_start):
+        plan = plan_layers(config, vocabulary_size, target_start, setup or Setup())
+        self._names = [layer.name for layer in plan]
+        for layer in plan:
             stack, _, number = layer.name.partition(".")
             if number:
                 self.get_submodule(stack).add_module(number, layer.build())
@@ -113,8 +116,7 @@ class EncoderDecoder(nn.Module):
 
     def layers(self) -> list[tuple[str, nn.Module]]:
         """Each layer with its name, in the order of `plan_layers`."""
-        names = [layer.name for layer in plan_layers(self.config, len(self.tokens.weight), self.target_start)]
-        return [(name, self.get_submodule(name)) for name in names]
+        return [(name, self.get_submodule(name)) for name in self._names]
 
     def initialize(self, seed: int) -> "EncoderDecoder":
         """Fills every parameter from (seed, name); returns the model."""
@@ -135,9 +137,9 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, source: Tensor, segments: Tensor) -> Tensor:
         """source int64 [B, N], segments [B, N] (1 on the sentence, 0 after its end) -> [B, N, W]."""
-        x = self.tokens.embed(source) + self.positions.source[: source.shape[1]]
+        x = self.positions.embed_source(source, self.tokens.weight)
         for block in self.encoder:
             assert isinstance(block, EncoderBlock)
-            x = block.transform(x, segments)
+            x = block.transform(x, segments, None)
         encoded: Tensor = self.encoder_norm.norm(x)
         return encoded

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from hzlm.config import LossConfig
-from hzlm.kernels.linear_cross_entropy import linear_cross_entropy
+from hzlm.model.setup import Setup
 from hzlm.parallel.collectives import enter, total
 from hzlm.parallel.cross_entropy import class_shard
-from hzlm.parallel.mesh import ALONE, Mesh
 from hzlm.parallel.sharding import divide
 
 # targets int64 [R, L]; weights float32 [2, R, L]: how much each position counts on the encoder and on the decoder. The
@@ -40,12 +39,14 @@ class TrainingLoss:
     It keeps what each side contributed since the last `take`, for the log.
     """
 
-    def __init__(self, config: LossConfig, vocabulary_size: int, target_start: int, mesh: Mesh = ALONE):
+    def __init__(self, config: LossConfig, vocabulary_size: int, target_start: int, setup: Setup | None = None):
         factors = {"encoder": config.encoder_weight, "decoder": config.decoder_weight}
         self.factors = {side: factor for side, factor in factors.items() if factor > 0.0}
         self.smoothing = config.label_smoothing
         self.target_start = target_start
-        self._mesh = mesh
+        setup = setup or Setup()
+        self._mesh = mesh = setup.mesh
+        self._score = setup.kernels.linear_cross_entropy
         self._shard = class_shard(vocabulary_size - target_start, mesh)
         _, self._below = divide(target_start, mesh.tensor)
         self._taken: dict[str, list[Tensor]] = {side: [] for side in self.factors}
@@ -66,7 +67,7 @@ class TrainingLoss:
                 states = enter(states, self._mesh)
             weight = weights[number].flatten()
             places = weight.nonzero().squeeze(1)
-            loss, correct = linear_cross_entropy(
+            loss, correct = self._score(
                 states.flatten(0, 1).index_select(0, places),
                 table[self._below :],
                 targets.flatten().index_select(0, places) - self.target_start,

@@ -5,7 +5,7 @@ large and cheap; "whole" (Chen et al. 2016, arXiv 1604.06174) with all but the i
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 Recompute = Literal["none", "selective", "whole"]
 
 
-def recompute_if(wanted: bool, function: Callable[..., Tensor], *inputs: Tensor | float) -> Tensor:
+def recompute_if(wanted: bool, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """function(*inputs), keeping no more than the inputs for the backward pass where `wanted`."""
     if wanted and torch.is_grad_enabled():
         again: Tensor = checkpoint(function, *inputs, use_reentrant=False)

@@ -7,6 +7,7 @@ from itertools import accumulate
 from hzlm.config import ModelConfig
 from hzlm.model.encoder_decoder import plan_layers
 from hzlm.model.flops import Work, count_flops
+from hzlm.model.setup import Setup
 
 # stage costs in descending order, and the first block of each stage but the first
 Cut = tuple[tuple[int, ...], tuple[int, ...]]
@@ -33,7 +34,7 @@ def cut_stages(
     Returns:
         stages + 1 bounds: 0, ..., the number of planned layers + 1.
     """
-    plan = plan_layers(config, targets, 0)
+    plan = plan_layers(config, targets, 0, Setup())
     blocks = [number for number, layer in enumerate(plan) if "." in layer.name]
     if by_hand is None:
         _, firsts = _balance(_count_costs(config, targets, row_length, sides), stages)

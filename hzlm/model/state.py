@@ -9,7 +9,7 @@ from torch import Tensor
 
 # tokens int64 [2, R, L] (source, target input), positions int64 [R, L], segments int32 [R, L]
 Batch = tuple[Tensor, Tensor, Tensor]
-# token vectors [2, R, L, W], positions, segments
-Embedded = tuple[Tensor, Tensor, Tensor]
+# the batch and this rank's part of the token table
+Lookup = tuple[Tensor, Tensor, Tensor, Tensor]
 # hidden [2, R, L, W] (source, target), segments
 State = tuple[Tensor, Tensor]

@@ -5,12 +5,12 @@ output projection, which costs most by far, is then as large on every rank. Shar
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from hzlm.parallel.collectives import leave
 from hzlm.parallel.mesh import Axis, Mesh
-from hzlm.parallel.sharding import Sharding, divide, offsets
+from hzlm.parallel.sharding import Sharding, divide, offsets, sharding_of
 
 
 def divide_table(rows: int, target_start: int, hidden_size: int, axis: Axis) -> Sharding:
@@ -19,18 +19,19 @@ def divide_table(rows: int, target_start: int, hidden_size: int, axis: Axis) -> 
     return Sharding((rows, hidden_size), 0, (divide(target_start, axis), (target_start + start, size)))
 
 
-def embed_parallel(tokens: Tensor, table: nn.Parameter, sharding: Sharding, mesh: Mesh) -> Tensor:
+def embed_parallel(tokens: Tensor, table: Tensor, mesh: Mesh) -> Tensor:
     """The vectors of tokens, each from the rank that has it (Shoeybi et al. 2019, section 3).
 
     Args:
         tokens: int64 [rows, ...], the same on all tensor-parallel ranks.
-        table: this rank's part of the table.
-        sharding: which part that is.
+        table: this rank's part of the table, which says what part it is.
         mesh: of this rank.
 
     Returns:
         [rows, ..., hidden size], with `split_rows` of this rank's own rows.
     """
+    sharding = sharding_of(table)
+    assert sharding is not None
     local = torch.full_like(tokens, -1)
     for (start, size), offset in zip(sharding.pieces, offsets(sharding), strict=True):
         inside = (tokens >= start) & (tokens < start + size)

@@ -59,7 +59,7 @@ class ApexLamb(Lamb):
         own["step"] = self.state[parameter]["step"] - 1  # it counts on by itself
         views = own["params"]
         known = torch.stack([fused.state[view]["exp_avg_sq"].any() for view in views]).tolist()
-        for view, fragment, had_gradient in zip(views, self._fragments_of(parameter), known, strict=True):
+        for view, fragment, had_gradient in zip(views, self._layout_of(parameter).fragments, known, strict=True):
             part = fragment.of(gradient)
             view.grad = part if had_gradient or part.any() else None  # one that never had a gradient stays as it is
         fused.step()
@@ -70,7 +70,7 @@ class ApexLamb(Lamb):
         """A FusedLAMB of its own for each flat parameter: whether the ratio applies is a setting of all of it."""
         if group["weight_decay"] != 0.0 and not group["trust"]:
             raise ValueError("FusedLAMB has no weight decay without trust ratio: use hzlm.train.lamb.Lamb")
-        fragments = self._fragments_of(parameter)
+        fragments = self._layout_of(parameter).fragments
         flats = {key: self.state[parameter][key].view(-1) for key in ("exp_avg", "exp_avg_sq")}
         views = [nn.Parameter(fragment.of(parameter.detach().view(-1))) for fragment in fragments]
         fused: Optimizer = import_module("apex.optimizers").FusedLAMB(

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from hzlm.config import RunConfig
 from hzlm.data.batches import MicroBatch, collate
 from hzlm.errors import UserError
+from hzlm.kernels.faces import choose_kernels
 from hzlm.model.losses import SideLoss, TrainingLoss
+from hzlm.model.setup import Setup
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.random import seed_dropout
 from hzlm.train.agreement import on_every_rank
@@ -78,13 +80,17 @@ class Engine:
         self.mesh = mesh
         self._seed = config.train.seed
         self._precision = config.train.precision
-        parts = (vocabulary.size, vocabulary.target_start, mesh)
+        heads = config.model.hidden_size // config.model.heads
+        kernels = choose_kernels(config.train.kernels, mesh.device, heads)
+        setup = Setup(mesh, config.parallel.recompute, kernels)
+        self._draws = setup.draws
+        parts = (vocabulary.size, vocabulary.target_start, setup)
         self._loss = TrainingLoss(config.loss, *parts)
         self._evaluation_loss = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), *parts)
         with _quiet_start():
             deepspeed.init_distributed(verbose=False)  # it takes the processes as they are connected
-            self._module = build_pipeline(config, vocabulary, mesh, self._loss)
-            self._optimizer = build_optimizer(config.optimizer, self._module.parameters(), mesh)
+            self._module = build_pipeline(config, vocabulary, setup, self._loss)
+            self._optimizer = build_optimizer(config.optimizer, self._module.parameters(), mesh, kernels.name)
             self._engine, *_ = deepspeed.initialize(
                 model=self._module, optimizer=self._optimizer, config=deepspeed_settings(config)
             )
@@ -120,8 +126,13 @@ class Engine:
         return StepResult(losses, float(self._engine.get_global_grad_norm()), skipped)
 
     def _run(self, batches: Sequence[MicroBatch], step: int) -> None:
-        seed_dropout(self._seed, "dropout", step, self.mesh)
+        self._begin("dropout", step)
         self._engine.train_batch(data_iter=_feed(batches))
+
+    def _begin(self, purpose: str, step: int) -> None:
+        """From here on dropout draws what it draws in this step."""
+        seed_dropout(self._seed, purpose, step, self.mesh)
+        self._draws.begin(self._seed, purpose, step)
 
     def evaluate(self, batches: Sequence[MicroBatch]) -> dict[str, SideLoss]:
         """Loss (without label smoothing) and teacher-forced accuracy of each side, without dropout or gradients."""
@@ -145,7 +156,7 @@ class Engine:
         rows = len(joined.segments) // PARTS
         if rows == 0 or self.mesh.pipe.size > 1 or (self.mesh.split_rows and rows % self.mesh.tensor.size):
             return None
-        seed_dropout(self._seed, "noise", step, self.mesh)
+        self._begin("noise", step)
         parts = joined.cut(rows)[:PARTS]
         scale = PARTS / len(batches[:PARTS])
         positions = sum(part.real_positions for part in parts) / PARTS

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from hzlm.config import OptimizerConfig
+from hzlm.kernels.lamb import Fragment
 from hzlm.parallel.collectives import all_reduce, gather_objects
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.sharding import sharding_of
 from hzlm.train.apex_lamb import choose_lamb
-from hzlm.train.lamb import AdamW, Fragment, Lamb
+from hzlm.train.lamb import AdamW, Kernels, Lamb
 
 TOKEN_TABLE = "tokens.weight"
 """The tensor that the last stage has too, as output projection."""
@@ -32,10 +33,13 @@ class ParameterState:
     exp_avg_sq: Tensor
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], mesh: Mesh) -> Lamb:
-    """The configured optimizer, for DeepSpeed to put its flat tensors in."""
+def build_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], mesh: Mesh, kernels: Kernels = "torch"
+) -> Lamb:
+    """The configured optimizer, for DeepSpeed to put its flat tensors in; `kernels` as `Lamb` has it."""
     kind = AdamW if config.name == "adamw" else choose_lamb(mesh)
-    return kind(split_by_decay(parameters, config.weight_decay), betas=config.betas, eps=config.eps)
+    groups = split_by_decay(parameters, config.weight_decay)
+    return kind(groups, betas=config.betas, eps=config.eps, kernels=kernels)
 
 
 def split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

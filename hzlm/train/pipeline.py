@@ -13,6 +13,7 @@ from hzlm.model.embedding import TokenEmbedding
 from hzlm.model.encoder_decoder import Layer, plan_layers
 from hzlm.model.initial import initialize
 from hzlm.model.losses import TrainingLoss
+from hzlm.model.setup import Setup
 from hzlm.model.stages import cut_stages
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.sharding import sharding_of
@@ -91,10 +92,10 @@ class DualPipeline(DualPipeVModule, Pipeline):
     """The same for DualPipeV: rank r of p holds stages r and 2p - 1 - r."""
 
 
-def build_pipeline(config: RunConfig, vocabulary: Vocabulary, mesh: Mesh, loss: TrainingLoss) -> Pipeline:
+def build_pipeline(config: RunConfig, vocabulary: Vocabulary, setup: Setup, loss: TrainingLoss) -> Pipeline:
     """This rank's part of the model, with its initial weights; a collective call of all ranks."""
-    parallel = config.parallel
-    plan = plan_layers(config.model, vocabulary.size, vocabulary.target_start, mesh, parallel.recompute)
+    parallel, mesh = config.parallel, setup.mesh
+    plan = plan_layers(config.model, vocabulary.size, vocabulary.target_start, setup)
     dual = parallel.schedule == "dualpipev"
     bounds = cut_stages(
         config.model,

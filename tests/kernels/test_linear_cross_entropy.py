@@ -170,3 +170,21 @@ def test_shards_tell_each_other_a_few_numbers_a_position(smoothing: float, numbe
     hidden, table, targets, weights = draw(1100, 9, seed=1)
     _, sent = score_on_shards((5, 4), hidden, table, targets, weights, smoothing)
     assert sent == [[(numbers, 512, 1), (numbers, 512, 1), (numbers, 76, 1)]] * 2
+
+
+def test_fp16_gradients_have_room_for_small_weights_and_large_loss_scales() -> None:
+    """A weight is one over the targets of a step, and the gradient of the loss is fp16's loss scale."""
+    generator = torch.Generator().manual_seed(2)
+    hidden, table = (torch.randn(size, 32, generator=generator).half() for size in (64, 100))
+    targets = torch.randint(0, 100, (64,), generator=generator)
+    weights = torch.full((64,), 1 / 16000)
+    found, expected = [], []
+    for function, dtype, results in (
+        (kernel.linear_cross_entropy, torch.float16, found),
+        (kernel.linear_cross_entropy_reference, torch.float64, expected),
+    ):
+        inputs = [tensor.to(dtype).requires_grad_() for tensor in (hidden, table)]
+        loss = function(*inputs, targets, weights.to(dtype if dtype == torch.float64 else torch.float32)).loss
+        results += torch.autograd.grad(loss * 2.0**17, inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ((ours.double() - theirs).abs().max() / theirs.abs().max()).item() < 2e-3

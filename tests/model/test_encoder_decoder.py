@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from hzlm.model.encoder_decoder import EncoderDecoder, plan_layers
+from hzlm.model.setup import Setup
 from hzlm.tools.twin import copy_weights, make_twin, twin_name
 from hzlm.vocabulary import Vocabulary
 
@@ -76,7 +77,7 @@ def test_packed_rows_equal_a_sentence_a_row(model: EncoderDecoder, vocabulary: V
 
 
 def test_layer_plan_covers_every_parameter(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
-    planned = [layer.name for layer in plan_layers(model.config, vocabulary.size, vocabulary.target_start)]
+    planned = [layer.name for layer in plan_layers(model.config, vocabulary.size, vocabulary.target_start, Setup())]
     named = [f"{layer}.{name}" for layer, module in model.layers() for name, _ in module.named_parameters()]
     assert [layer for layer, _ in model.layers()] == planned
     assert sorted(named) == sorted(name for name, _ in model.named_parameters())

@@ -39,10 +39,10 @@ def test_cross_attention_starts_on_the_diagonal(vocabulary: Vocabulary, hidden_s
     target = torch.randint(vocabulary.target_start, vocabulary.size, (1, 24), generator=generator)
     memory = model.encode(source, torch.ones(1, 24, dtype=torch.int32))
     block = model.decoder[0]
-    x = block.cross_norm(model.tokens.embed(target) + model.positions.target[:24])
+    x = block.cross_norm(model.tokens.weight[target] + model.positions.target[:24])
     attention = block.cross_attention
-    key = attention._split(attention.key(memory))
-    query = attention._split(attention.query(x))
+    key = attention._split(attention.key(memory)).transpose(1, 2)
+    query = attention._split(attention.query(x)).transpose(1, 2)
     weights = (query @ key.transpose(-1, -2) / (hidden_size // heads) ** 0.5).softmax(-1)
     diagonal = weights.diagonal(dim1=-2, dim2=-1).mean().item()
     hits = (weights.argmax(-1) == torch.arange(24)).float().mean().item()

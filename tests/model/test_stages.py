@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hzlm.config import ModelConfig
 from hzlm.model.encoder_decoder import plan_layers
+from hzlm.model.setup import Setup
 from hzlm.model.stages import cut_stages
 
 
@@ -20,7 +21,7 @@ def model(encoder: int, decoder: int, width: int = 64, inner: int = 256) -> Mode
 
 def names_of(config: ModelConfig) -> list[str]:
     """What runs, in order: the layers and the projection."""
-    return [layer.name for layer in plan_layers(config, 100, 10)] + ["projection"]
+    return [layer.name for layer in plan_layers(config, 100, 10, Setup())] + ["projection"]
 
 
 def cost_of(name: str, config: ModelConfig, targets: int, length: int, sides: int) -> int:

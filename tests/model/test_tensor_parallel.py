@@ -18,6 +18,7 @@ from hzlm.model.encoder_decoder import plan_layers
 from hzlm.model.initial import initialize
 from hzlm.model.losses import Labels, SideLoss, TrainingLoss
 from hzlm.model.recompute import Recompute
+from hzlm.model.setup import Setup
 from hzlm.model.state import Batch
 from hzlm.parallel.mesh import ALONE, Mesh, make_mesh
 from hzlm.parallel.random import make_generator, seed_dropout
@@ -49,7 +50,7 @@ class Found:
     gradients: dict[str, Part]
 
 
-def build(case: Case, mesh: Mesh) -> list[tuple[str, nn.Module]]:
+def build(case: Case, setup: Setup) -> list[tuple[str, nn.Module]]:
     """The layers in float64, with weights that are large enough for every gradient to count."""
     config = ModelConfig(
         hidden_size=16,
@@ -63,7 +64,7 @@ def build(case: Case, mesh: Mesh) -> list[tuple[str, nn.Module]]:
         aligned=case.aligned,
     )
     layers = []
-    for layer in plan_layers(config, IDS, TARGET_START, mesh, case.recompute):
+    for layer in plan_layers(config, IDS, TARGET_START, setup):
         module = layer.build()
         initialize(module, layer.name, seed=3)
         module.double()
@@ -98,8 +99,9 @@ def draw_batch() -> tuple[Batch, Labels]:
 
 def run(case: Case, mesh: Mesh = ALONE) -> Found:
     """A forward and a backward pass."""
-    layers = build(case, mesh)
-    loss_of = TrainingLoss(LossConfig(encoder_weight=0.5, label_smoothing=0.1), IDS, TARGET_START, mesh)
+    setup = Setup(mesh, case.recompute)
+    layers = build(case, setup)
+    loss_of = TrainingLoss(LossConfig(encoder_weight=0.5, label_smoothing=0.1), IDS, TARGET_START, setup)
     batch, labels = draw_batch()
     seed_dropout(5, "dropout", 1, mesh)
     state: Any = batch
@@ -113,12 +115,19 @@ def run(case: Case, mesh: Mesh = ALONE) -> Found:
 
 def attend_alike(mesh: Mesh, dropout: float) -> Array:
     """The heads of every rank computing the same, if it were not for dropout: a gradient that tells their outputs."""
-    attention = Attention(16, HEADS, dropout, mesh)
+    config = ModelConfig(
+        hidden_size=16, heads=HEADS, feed_forward_size=INNER, encoder_layers=1, decoder_layers=1, max_length=LENGTH,
+        attention_dropout=dropout,
+    )  # fmt: skip
+    setup = Setup(mesh)
+    attention = Attention(config, "attention", setup)
     for name, parameter in attention.named_parameters():
         torch.nn.init.normal_(parameter, generator=make_generator("alike", name))
     seed_dropout(5, "dropout", 1, mesh)
     x = torch.randn(ROWS, LENGTH, 16, generator=make_generator("x"))
-    attention(x, x, torch.zeros(1, 1, 1, 1)).square().sum().backward()
+    segments = torch.ones(ROWS, LENGTH, dtype=torch.int32)
+    product = attention(x, x, segments, False, setup.begin_pass("layer", training=True))
+    (product + attention.output.bias).square().sum().backward()
     return part_of(attention.output.weight).gradient
 
 
@@ -248,7 +257,7 @@ def test_what_is_computed_again_is_not_kept() -> None:
             return tensor
 
         state: Any = draw_batch()[0]
-        for name, layer in build(Case(recompute=mode), ALONE):
+        for name, layer in build(Case(recompute=mode), Setup(recompute=mode)):
             kept.clear()
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 state = layer(state)

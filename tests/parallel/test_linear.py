@@ -60,7 +60,7 @@ def run_pair(mesh: Mesh) -> list[Array]:
         fill(row.bias, whole.second.bias),
     ]
     x = own_rows(whole.x.detach(), mesh).clone().requires_grad_()
-    y = row(functional.relu(column(enter(x, mesh))))
+    y = row(functional.relu(column(enter(x, mesh)))) + row.bias
     gradients = torch.autograd.grad((y * own_rows(whole.pull, mesh)).sum(), [x, *parameters])
     return [tensor.detach().numpy() for tensor in (y, *gradients)]
 

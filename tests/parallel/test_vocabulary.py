@@ -15,6 +15,7 @@ from torch.nn import functional
 from hzlm.launch.processes import run_ranks
 from hzlm.parallel.collectives import own_rows
 from hzlm.parallel.mesh import Axis, Mesh
+from hzlm.parallel.sharding import shard
 from hzlm.parallel.vocabulary import divide_table, embed_parallel
 
 ROWS, WIDTH, IDS, TARGET_START = 6, 3, 23, 8
@@ -47,8 +48,8 @@ def look_up(mesh: Mesh) -> Found:
     """On one rank: the vectors, and the gradient of its part of the table."""
     table, tokens, pull = draw()
     sharding = divide_table(IDS, TARGET_START, WIDTH, mesh.tensor)
-    own = nn.Parameter(sharding.take(table))
-    vectors = embed_parallel(tokens, own, sharding, mesh)
+    own = shard(nn.Parameter(sharding.take(table)), sharding)
+    vectors = embed_parallel(tokens, own, mesh)
     (gradient,) = torch.autograd.grad((vectors * own_rows(pull, mesh)).sum(), own)
     return vectors.detach().numpy(), gradient.numpy()
 

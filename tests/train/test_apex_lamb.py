@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hzlm.kernels.lamb import Fragment
 from hzlm.parallel.mesh import ALONE, Axis, Mesh
 from hzlm.train.apex_lamb import ApexLamb, choose_lamb, find_fused_lamb
-from hzlm.train.lamb import Fragment, Lamb
+from hzlm.train.lamb import Lamb
 
 ON_CUDA = Mesh(device=torch.device("cuda"))
 SIZES = (35, 3, 16, 8)

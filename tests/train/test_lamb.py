@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hzlm.train.lamb import AdamW, Fragment, Lamb
+from hzlm.kernels.lamb import Fragment, SumOver
+from hzlm.train.lamb import AdamW, Kernels, Lamb
+
+both = pytest.mark.parametrize("kernels", ["torch", "triton"])
 
 
 class PaperLamb:
@@ -37,7 +41,8 @@ class PaperLamb:
 
 @pytest.mark.parametrize(("decay", "trust"), [(0.01, True), (0.0, True), (0.0, False), (0.1, False)])
 @pytest.mark.parametrize("flat", [False, True])
-def test_steps_equal_the_paper(decay: float, trust: bool, flat: bool) -> None:
+@both
+def test_steps_equal_the_paper(decay: float, trust: bool, flat: bool, kernels: Kernels) -> None:
     generator = np.random.default_rng(0)
     shapes = [(7, 5), (3,), (4, 4)]
     starts = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -56,7 +61,8 @@ def test_steps_equal_the_paper(decay: float, trust: bool, flat: bool) -> None:
     else:
         parameters = [torch.nn.Parameter(torch.from_numpy(start.copy())) for start in starts]
         views = [parameter.data.view(-1) for parameter in parameters]
-    lamb = Lamb([{"params": parameters, "weight_decay": decay, "trust": trust}], betas=(0.9, 0.99), eps=1e-6)
+    groups = [{"params": parameters, "weight_decay": decay, "trust": trust}]
+    lamb = Lamb(groups, betas=(0.9, 0.99), eps=1e-6, kernels=kernels)
     if flat:
         lamb.set_fragments(parameters[0], fragments)
     for number in range(5):
@@ -101,10 +107,11 @@ def test_state_can_be_made_before_the_first_step() -> None:
     assert lamb.steps == 42
 
 
-def test_a_tensor_without_any_gradient_stays_as_it_is() -> None:
+@both
+def test_a_tensor_without_any_gradient_stays_as_it_is(kernels: Kernels) -> None:
     """By the letter of the algorithm r is 0, the ratio 1 / decay, and the tensor would shrink by lr each step."""
     parameter = torch.nn.Parameter(torch.ones(6))
-    lamb = Lamb([{"params": [parameter]}], lr=0.1, weight_decay=0.01)
+    lamb = Lamb([{"params": [parameter]}], lr=0.1, weight_decay=0.01, kernels=kernels)
     lamb.set_fragments(parameter, [Fragment(0, 3, 0), Fragment(3, 3, 1)])
     parameter.grad = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
     lamb.step()
@@ -112,12 +119,14 @@ def test_a_tensor_without_any_gradient_stays_as_it_is() -> None:
     assert (parameter[3:] < 1.0).all()
 
 
-def test_adamw_equals_torch() -> None:
+@both
+def test_adamw_equals_torch(kernels: Kernels) -> None:
     generator = torch.Generator().manual_seed(0)
     starts = [torch.randn(shape, generator=generator) for shape in ((7, 5), (3,))]
     ours, theirs = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))
     betas = (0.9, 0.99)
-    mine = AdamW([{"params": ours[:1], "weight_decay": 0.1, "trust": True}, {"params": ours[1:]}], 0.01, betas, 1e-3)
+    settings = [{"params": ours[:1], "weight_decay": 0.1, "trust": True}, {"params": ours[1:]}]
+    mine = AdamW(settings, 0.01, betas, 1e-3, kernels=kernels)
     groups: list[dict[str, Any]] = [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:]}]
     reference = torch.optim.AdamW(groups, lr=0.01, betas=betas, eps=1e-3)
     for _ in range(5):
@@ -128,6 +137,7 @@ def test_adamw_equals_torch() -> None:
         reference.step()
         for a, b in zip(ours, theirs, strict=True):
             assert (a - b).norm() <= 1e-6 * b.norm()
+    assert [state.keys() for state in mine.state.values()] == [{"step", "exp_avg", "exp_avg_sq"}] * 2
 
 
 SHAPES = ((6, 5), (3,), (4, 4), (9,), (8, 3))
@@ -166,7 +176,7 @@ def find_fragments(start: int, end: int, tensor: int, of: int) -> list[Fragment]
 
 
 def train(
-    kind: type[Lamb], tensor: int, of: int, start: int, end: int, sum_over: Callable[[Tensor], Tensor] | None
+    kind: Callable[..., Lamb], tensor: int, of: int, start: int, end: int, sum_over: SumOver | None
 ) -> list[Tensor]:
     """What a rank with this stretch of the flat parameter makes of it in each of 6 steps."""
     parameter = torch.nn.Parameter(flatten(logical(0), tensor, of)[start:end].clone())
@@ -183,19 +193,25 @@ def train(
 
 
 class Ranks:
-    """Threads that add their tensors up in the order of their ranks, as an all-reduce does."""
+    """Threads that add their tensors up in the order of their ranks, as an all-reduce does.
+
+    Between the sums they take turns: Triton's interpreter runs one kernel at a time.
+    """
 
     def __init__(self, world: int):
+        self.turn = threading.Lock()
         self._barrier = threading.Barrier(world, timeout=60)
         self._given: dict[int, Tensor] = {}
         self.calls: list[Tensor] = []
 
-    def sum_over(self, rank: int) -> Callable[[Tensor], Tensor]:
+    def sum_over(self, rank: int) -> SumOver:
         def all_reduce(x: Tensor) -> Tensor:
             self._given[rank] = x.clone()
+            self.turn.release()
             self._barrier.wait()
             total = sum((self._given[number] for number in sorted(self._given)), torch.zeros_like(x))
             self._barrier.wait()
+            self.turn.acquire()
             if rank == 0:
                 self.calls.append(total)
             return x.copy_(total)
@@ -203,7 +219,9 @@ class Ranks:
         return all_reduce
 
 
-def train_ranks(kind: type[Lamb], of: int, cuts: Sequence[int]) -> tuple[list[list[list[Tensor]]], list[Tensor]]:
+def train_ranks(
+    kind: Callable[..., Lamb], of: int, cuts: Sequence[int]
+) -> tuple[list[list[list[Tensor]]], list[Tensor]]:
     """Steps by tensor-parallel rank, then by stretch between `cuts`; and every sum that the ranks have asked for."""
     places = []
     for tensor in range(of):
@@ -214,7 +232,8 @@ def train_ranks(kind: type[Lamb], of: int, cuts: Sequence[int]) -> tuple[list[li
 
     def run(rank: int) -> None:
         tensor, start, end = places[rank]
-        found[rank] = train(kind, tensor, of, start, end, ranks.sum_over(rank))
+        with ranks.turn:
+            found[rank] = train(kind, tensor, of, start, end, ranks.sum_over(rank))
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(places))]
     for thread in threads:
@@ -225,7 +244,7 @@ def train_ranks(kind: type[Lamb], of: int, cuts: Sequence[int]) -> tuple[list[li
     return [found[tensor * data : (tensor + 1) * data] for tensor in range(of)], ranks.calls
 
 
-def check_ranks(kind: type[Lamb], of: int, cuts: Sequence[int]) -> None:
+def check_ranks(kind: Callable[..., Lamb], of: int, cuts: Sequence[int]) -> None:
     shards, calls = train_ranks(kind, of, cuts)
     alone = train(kind, 0, 1, 0, len(flatten(logical(0), 0, 1)), None)
     assert len(calls) == len(alone), "one all-reduce a step"
@@ -253,15 +272,22 @@ def test_ranks_equal_one(kind: type[Lamb], of: int, cuts: list[int]) -> None:
     check_ranks(kind, of, cuts)
 
 
+@pytest.mark.parametrize("kind", [Lamb, AdamW])
+@pytest.mark.parametrize(("of", "cuts"), [(2, [25]), (1, [0])])
+def test_ranks_equal_one_in_triton(kind: type[Lamb], of: int, cuts: list[int]) -> None:
+    check_ranks(partial(kind, kernels="triton"), of, cuts)
+
+
 @given(of=st.integers(1, 3), cuts=st.lists(st.integers(0, 82), max_size=3))
 def test_any_cut_equals_one(of: int, cuts: list[int]) -> None:
     check_ranks(Lamb, of, cuts)
 
 
-def test_no_sum_where_none_is_needed() -> None:
+@both
+def test_no_sum_where_none_is_needed(kernels: Kernels) -> None:
     """The group of biases asks nothing of other ranks: DeepSpeed steps group by group."""
     parameter = torch.nn.Parameter(torch.ones(4))
-    lamb = Lamb([{"params": [parameter], "weight_decay": 0.0, "trust": False}])
+    lamb = Lamb([{"params": [parameter], "weight_decay": 0.0, "trust": False}], kernels=kernels)
     lamb.set_layout(1, lambda sums: pytest.fail("summed"))
     parameter.grad = torch.ones(4)
     lamb.step()

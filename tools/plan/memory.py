@@ -155,10 +155,7 @@ def _loss(config: RunConfig, vocabulary: tuple[int, int], targets: Mapping[str, 
     hidden = sum(2 * count * width * size for count in targets.values())
     tables = len(targets) * classes * width * size + classes * width * FLOAT
     rows = min(max(targets.values(), default=0), POSITIONS_AT_ONCE)
-    # logits and their softmax, for which narrow ones are widened; later chunks also meet what the one before has left
-    narrow = size < FLOAT
-    chunk = rows * classes * (size + FLOAT + (FLOAT if narrow else 0))
-    if max(targets.values(), default=0) > POSITIONS_AT_ONCE:
-        chunk += rows * classes * (FLOAT + (size if narrow else 0))
+    # logits and their softmax, for which narrow ones are widened
+    chunk = rows * classes * (size + FLOAT + (FLOAT if size < FLOAT else 0))
     gathered = len(targets) * hidden_bytes(config) if config.parallel.sequence_parallel else 0
     return hidden + tables + chunk + gathered

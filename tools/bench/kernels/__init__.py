@@ -1,0 +1,1 @@
+"""What each kernel costs: one file an operation, with its name."""
