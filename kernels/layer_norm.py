@@ -5,9 +5,11 @@ variance in float32 of the sum as it is rounded to its dtype, which is what the 
 definitions, and the torch paths that CPUs run; the kernels are `hzlm.kernels.gpu.layer_norm`.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hzlm.kernels.bias_relu_dropout import may_overwrite
 from hzlm.kernels.dropout import NO_DROPOUT, Draw, kept_features
 
 
@@ -60,7 +62,8 @@ def add(x: Tensor, bias: Tensor, residual: Tensor, draw: Draw = NO_DROPOUT) -> T
     """residual + dropout(x + bias).
 
     Args:
-        x: [..., W], the product of a linear layer.
+        x: [..., W], the product of a linear layer without its bias. Where autograd allows it (`may_overwrite`), the
+            bias is added to x itself: the caller must not use it any more.
         bias: [W], of the dtype of x.
         residual: as x.
         draw: the token of an element is the index over all dimensions but the last, its feature the last one's. Here
@@ -69,7 +72,12 @@ def add(x: Tensor, bias: Tensor, residual: Tensor, draw: Draw = NO_DROPOUT) -> T
     Returns:
         As x.
     """
-    return residual + functional.dropout(x + bias, draw.rate)
+    biased = x.add_(bias) if may_overwrite(x) else x + bias
+    if draw.rate == 0.0:
+        return residual + biased
+    # the numbers that functional.dropout draws; scaling and sum are one pass instead of three
+    kept = torch.empty_like(biased).bernoulli_(1.0 - draw.rate)
+    return torch.addcmul(residual, biased, kept, value=1.0 / (1.0 - draw.rate))
 
 
 def add_layer_norm(

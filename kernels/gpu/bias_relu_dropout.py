@@ -17,6 +17,7 @@ from hzlm.kernels.bias_relu_dropout import may_overwrite
 from hzlm.kernels.checks import check_float, check_like
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
+from hzlm.kernels.gpu.column_sums import sum_columns
 from hzlm.kernels.gpu.philox import keep
 
 
@@ -70,13 +71,12 @@ class _BiasReluDropout(torch.autograd.Function):
         blocks = choose_blocks("bias_relu_dropout_backward", width)
         parts = triton.cdiv(tokens, blocks["SPAN"])
         below = torch.empty(out.shape, dtype=out.dtype, device=out.device)
-        partials = torch.empty((parts, width), dtype=torch.float32, device=out.device)
+        partials = torch.empty((1, parts, width), dtype=torch.float32, device=out.device)
         grid = (parts * triton.cdiv(width, blocks["COLUMNS"]),)
         _backward[grid](rows, out, below, partials, tokens, width, rows.stride(0), SCALE=ctx.scale, **blocks)
-        blocks = choose_blocks("bias_relu_dropout_sum", width)
-        bias_gradient = torch.empty((width,), dtype=out.dtype, device=out.device)
-        _sum[(triton.cdiv(width, blocks["COLUMNS"]),)](partials, bias_gradient, parts, width, **blocks)
-        return below, bias_gradient, None
+        bias_gradient = torch.empty((1, width), dtype=out.dtype, device=out.device)
+        sum_columns(partials, bias_gradient)
+        return below, bias_gradient[0], None
 
 
 def _rows(x: Tensor) -> tuple[Tensor, int, int]:
@@ -149,22 +149,3 @@ def _backward(
         tl.store(below + wide * width + columns[None, :], value, mask=inside)
         total += value
     tl.store(partials + part.to(tl.int64) * width + columns, tl.sum(total, 0), mask=columns < width)
-
-
-@triton.jit
-def _sum(
-    partials: tl.tensor,
-    out: tl.tensor,
-    parts: tl.tensor,
-    width: tl.tensor,
-    ROWS: tl.constexpr,  # noqa: N803
-    COLUMNS: tl.constexpr,  # noqa: N803
-) -> None:
-    """A program the sums of COLUMNS columns."""
-    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    total = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for start in range(0, parts, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        inside = (rows < parts)[:, None] & (columns < width)[None, :]
-        total += tl.load(partials + rows.to(tl.int64)[:, None] * width + columns[None, :], mask=inside, other=0.0)
-    tl.store(out + columns, tl.sum(total, 0), mask=columns < width)

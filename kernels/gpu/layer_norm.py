@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from hzlm.kernels.checks import check_float, check_like
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
+from hzlm.kernels.gpu.column_sums import sum_columns
 from hzlm.kernels.gpu.philox import keep
 
 Maybe = Tensor | None
@@ -151,27 +152,6 @@ def _backward(
         tl.store(place + tl.num_programs(0) * width, tl.sum(shift_part, axis=0), inside)
 
 
-@triton.jit
-def _sum(
-    partial: tl.tensor,
-    gradients: tl.tensor,
-    parts: tl.tensor,
-    width: tl.tensor,
-    ROWS: tl.constexpr,  # noqa: N803
-    COLUMNS: tl.constexpr,  # noqa: N803
-) -> None:
-    """partial [sums, parts, width] float32 -> gradients [sums, width], COLUMNS of one of them."""
-    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = columns < width
-    partial += tl.program_id(1) * parts * width
-    found = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for start in range(0, parts, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        mask = (rows < parts)[:, None] & inside[None, :]
-        found += tl.load(partial + rows[:, None] * width + columns[None, :], mask, other=0.0)
-    tl.store(gradients + tl.program_id(1) * width + columns, tl.sum(found, axis=0), inside)
-
-
 def layer_norm(x: Tensor, weight: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
     """As `hzlm.kernels.layer_norm.layer_norm`, differentiable once: x [..., W], weight and shift [W].
 
@@ -286,8 +266,7 @@ class _AddLayerNorm(torch.autograd.Function):
                 tokens, width, *strides, draw.seed, draw.row, draw.column,
                 HAS_BIAS=has_bias, **_constants(draw, width), **blocks,
             )  # fmt: skip
-            blocks = choose_blocks("layer_norm_sum", width)
-            _sum[(triton.cdiv(width, blocks["COLUMNS"]), len(sums))](partial, sums, programs, width, **blocks)
+            sum_columns(partial, sums)
         else:
             sums.zero_()
         of_bias = sums[0] if has_bias else None

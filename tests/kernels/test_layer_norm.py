@@ -29,8 +29,8 @@ def test_equals_the_definition(leading: list[int], width: int, seed: int) -> Non
     tensors = make((*leading, width), torch.float64, seed)
     results = []
     for function in (kernel.add_layer_norm, kernel.add_layer_norm_reference):
-        leaves = leaves_of(tensors, torch.float64)
-        outputs = function(*leaves, NO_DROPOUT, 1e-3)
+        x, bias, residual, weight, shift = leaves = leaves_of(tensors, torch.float64)
+        outputs = function(x, bias, residual, weight, shift, NO_DROPOUT, 1e-3)
         results.append((outputs, torch.autograd.grad(outputs, leaves, tensors[5:])))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -40,12 +40,13 @@ def test_equals_the_definition(leading: list[int], width: int, seed: int) -> Non
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float32, 1e-6)])
 def test_low_precision_stays_near_float64(dtype: torch.dtype, tolerance: float) -> None:
     tensors = make((3, 20, 64), dtype)
-    low, wide = leaves_of(tensors, dtype), leaves_of(tensors, torch.float64)
-    outputs = kernel.add_layer_norm(*low)
-    expected = kernel.add_layer_norm_reference(*wide)
-    found = (*outputs, *torch.autograd.grad(outputs, low, tensors[5:]))
-    exact = (*expected, *torch.autograd.grad(expected, wide, [tensor.double() for tensor in tensors[5:]]))
-    for ours, theirs in zip(found, exact, strict=True):
+    results = []
+    for function, precision in ((kernel.add_layer_norm, dtype), (kernel.add_layer_norm_reference, torch.float64)):
+        x, bias, residual, weight, shift = leaves = leaves_of(tensors, precision)
+        outputs = function(x, bias, residual, weight, shift)
+        gradients = torch.autograd.grad(outputs, leaves, [gradient.to(precision) for gradient in tensors[5:]])
+        results.append((*outputs, *gradients))
+    for ours, theirs in zip(*results, strict=True):
         assert ours.dtype == dtype
         assert (ours.double() - theirs).norm() < tolerance * theirs.norm()
 
@@ -53,12 +54,12 @@ def test_low_precision_stays_near_float64(dtype: torch.dtype, tolerance: float) 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_together_as_apart(dtype: torch.dtype) -> None:
     x, bias, residual, weight, shift, *_ = make((7, 48), dtype)
-    total, normal = kernel.add_layer_norm(x, bias, residual, weight, shift)
+    total, normal = kernel.add_layer_norm(x.clone(), bias, residual, weight, shift)
     assert torch.equal(total, kernel.add(x, bias, residual))
     assert torch.equal(normal, kernel.layer_norm(total, weight, shift))
 
 
-def test_dropout_is_torchs_own() -> None:
+def test_dropout_draws_as_torch_does() -> None:
     tensors = make((50, 64), torch.float64)
     draw = Draw(0.25, seed=7)
     results = []
@@ -67,8 +68,7 @@ def test_dropout_is_torchs_own() -> None:
         torch.manual_seed(5)
         total = kernel.add(x, bias, residual, draw) if ours else residual + functional.dropout(x + bias, draw.rate)
         results.append((total, *torch.autograd.grad(total, leaves[:3], tensors[5])))
-    for found, expected in zip(*results, strict=True):
-        assert torch.equal(found, expected)
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 def test_the_reference_drops_what_the_kernels_drop() -> None:
@@ -81,12 +81,28 @@ def test_the_reference_drops_what_the_kernels_drop() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_inputs_stay_as_they_are(rate: float) -> None:
-    """Whatever autograd takes x for: a leaf, what a linear layer returned, one of several views."""
+def test_what_may_not_be_overwritten_is_not(rate: float) -> None:
+    """A leaf, and one of several views; the residual never."""
     tensors = make((6, 8), torch.float32)
     leaf, bias, residual, weight, shift = leaves_of(tensors, torch.float32)
-    for x in (leaf, functional.linear(leaf, torch.eye(8)), torch.stack([leaf, leaf]).unbind()[0]):
+    for x in (leaf, torch.stack([leaf, leaf]).unbind()[0]):
         outputs = kernel.add_layer_norm(x, bias, residual, weight, shift, Draw(rate, seed=1))
         torch.autograd.grad(outputs, (leaf, bias, residual), tensors[5:])
         assert torch.equal(x.detach(), tensors[0])
         assert torch.equal(residual.detach(), tensors[2])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_the_product_of_a_linear_layer_is_overwritten(rate: float) -> None:
+    tensors = make((2, 6, 8), torch.float64)
+    matrix = torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    results = []
+    for copied in (True, False):
+        leaf, bias, residual, weight, shift = leaves = leaves_of(tensors, torch.float64)
+        torch.manual_seed(5)
+        product = functional.linear(leaf, matrix)
+        x = product.view_as(product) if copied else product
+        total, normal = kernel.add_layer_norm(x, bias, residual, weight, shift, Draw(rate, seed=1))
+        assert torch.equal(x, leaf @ matrix.T + bias) != copied
+        results.append((total, normal, *torch.autograd.grad((total, normal), (*leaves, matrix), tensors[5:])))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)

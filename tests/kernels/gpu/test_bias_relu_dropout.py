@@ -97,6 +97,15 @@ def test_the_product_of_a_linear_layer_is_written_over() -> None:
         torch.testing.assert_close(one, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_who_needed_the_product_gets_an_error() -> None:
+    product = torch.randn(3, 8).requires_grad_() * 1.0
+    square = product.square()
+    with watch():
+        kernel.bias_relu_dropout(product, torch.zeros(8), NO_DROPOUT)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        square.sum().backward()
+
+
 def test_leaves_views_and_gradients_are_not_written_over() -> None:
     x, bias, gradient = make((4, 8))
     leaf, base = x.clone().requires_grad_(), x.clone().requires_grad_() * 1.0

@@ -1,6 +1,7 @@
 """Embeddings in Triton against their definition in float64."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from hzlm.kernels import embedding as plain
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu import embedding as kernel
+from hzlm.kernels.gpu import sum_by_id
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.tools.bench.kernels.embedding import dropout_cost, forward_cost, sum_cost
 
@@ -29,7 +31,8 @@ ROWS, LENGTH = 9, 4
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes many programs and many chunks of small tensors."""
     own = {"embedding": {"ROWS": 4, "COLUMNS": 8}, "embedding_backward": {"ROWS": 2, "COLUMNS": 8, "CHUNK": 3}}
-    monkeypatch.setattr(kernel, "choose_blocks", lambda operation, size: dict(own[operation]))
+    for module in (kernel, sum_by_id):
+        monkeypatch.setattr(module, "choose_blocks", lambda operation, size: dict(own[operation]))
 
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -152,11 +155,24 @@ def test_two_runs_give_the_same_bits() -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("gather", [True, False])
+def test_a_part_of_the_rows_draws_the_mask_of_all(gather: bool) -> None:
+    tokens, table, places, source, target, gradient = make(3, 4, 8)
+    vectors = table[tokens]
+    (whole, below, *_), _ = run_kernel((tokens, table, places, source, target, gradient), DRAW, gather, vectors)
+    part = slice(1, 3)
+    own = (tokens[:, part], table, places[part], source, target, gradient[:, part])
+    (result, own_below, *_), _ = run_kernel(own, replace(DRAW, row=DRAW.row + 4), gather, vectors[:, part])
+    assert torch.equal(result, whole[:, part])
+    assert gather or torch.equal(own_below, below[:, part])
+
+
 @pytest.mark.parametrize(
     ("gather", "draw", "width"), [(True, NO_DROPOUT, 260), (False, NO_DROPOUT, 130), (False, DRAW, 130)]
 )
 def test_moves_what_the_formulas_say(gather: bool, draw: Draw, width: int) -> None:
-    rows, length = 3, 50
+    rows, length = 3, 100
     inputs = make(rows, length, width, torch.bfloat16)
     tokens, table, places, *_ = inputs
     _, traffic = run_kernel(inputs, draw, gather, table[tokens])
@@ -165,7 +181,7 @@ def test_moves_what_the_formulas_say(gather: bool, draw: Draw, width: int) -> No
     of_places = torch.bincount(places.flatten(), minlength=LENGTH).tolist()
     cost += sum_cost(of_places * 2, 2 * positions, width, 2)
     of_tokens = torch.bincount(tokens.flatten(), minlength=ROWS).tolist()
-    assert max(of_tokens) > 2 * CHUNK
+    assert max(of_tokens) > 2 * CHUNK > max(of_places) > CHUNK
     if gather:
         cost += sum_cost(of_tokens, 2 * positions, width, 2)
     elif draw.rate > 0.0:

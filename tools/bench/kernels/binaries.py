@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ def compile_all(operations: Sequence[str], capabilities: Sequence[int] = tuple(L
     found: dict[tuple[str, int], list[Compiled]] = {}
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(len(operations) * len(capabilities), "compiling", "operations"))
-        waiting = {}
+        waiting: dict[Future[list[Compiled]], tuple[str, int]] = {}
         for capability in capabilities:
             # one process for all operations, since some of them launch the same kernels
             pool = stack.enter_context(ProcessPoolExecutor(1, context))

@@ -1,6 +1,6 @@
 """What the first layer costs: token vectors and place vectors, and the gradients of their tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -10,9 +10,10 @@ from torch.nn import functional
 from hzlm.config import ModelConfig
 from hzlm.kernels.dropout import Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
-from hzlm.kernels.gpu.embedding import embed
+from hzlm.kernels.gpu.embedding import add_places, embed
 from hzlm.tools.bench.kernels.case import Case, Cost
 
+Run = Callable[..., Tensor]
 LONG, INTEGER, FLOAT = 8, 4, 4
 """Bytes."""
 LENGTH = 128
@@ -68,69 +69,91 @@ def sum_cost(counts: Sequence[int], positions: int, width: int, size: int) -> Co
 def plain_moved(positions: int, width: int, size: int, rows: int, length: int, rate: float, backward: bool) -> int:
     """Bytes that torch moves, each lookup, the stack, the sum and the dropout with its mask of bytes on its own.
 
-    Backward, the gradient of each table is filled with zeros and written once.
+    Backward, the gradient of each table is filled with zeros and written once. Without `rows` of a table the vectors of
+    the tokens are given.
     """
     elements = 2 * positions * width
+    gather = rows > 0
     dropout = (2 * size + 1) * elements if rate > 0.0 else 0
-    forward = (2 + 2 + 2 + 3) * size * elements + dropout
-    return forward + (2 * size * elements + 2 * (rows + 2 * length) * width * size + dropout if backward else 0)
+    forward = (2 * gather + 2 + 2 + 3) * size * elements + dropout
+    gradients = (1 + gather) * size * elements + 2 * (rows + 2 * length) * width * size
+    return forward + (gradients + dropout if backward else 0)
 
 
 def cases(model: ModelConfig, targets: int, tokens: int) -> list[Case]:
-    """A vocabulary of nothing but targets, of which the most frequent has a twentieth of the positions."""
-    width, length, size = model.hidden_size, model.max_length, 2
+    """A vocabulary of nothing but targets, of which the most frequent has a twentieth of the positions.
+
+    Where several ranks hold the table together, the vectors come from all of them, and places are added to these.
+    """
+    width, length, rate, size = model.hidden_size, model.max_length, model.dropout, 2
     random = torch.rand(2, tokens // LENGTH, LENGTH, generator=torch.Generator().manual_seed(1))
     ids = (targets * random**3).long().clamp(max=targets - 1)
     places = (torch.arange(LENGTH) % SENTENCE).expand(tokens // LENGTH, LENGTH)
     positions = places.numel()
-    forward = forward_cost(positions, width, size, targets, length)
+    gradient = Cost(0, 0, 2 * positions * width * size)
     of_table = sum_cost(torch.bincount(ids.flatten(), minlength=targets).tolist(), 2 * positions, width, size)
     of_places = sum_cost(torch.bincount(places.flatten(), minlength=length).tolist() * 2, 2 * positions, width, size)
-    # both sums read the same gradient
-    backward = of_table + of_places + Cost(0, 0, -2 * positions * width * size)
-    draw, make = Draw(model.dropout, seed=1), partial(_make, ids, places, targets, length, width)
-    moved = partial(plain_moved, positions, width, size, targets, length, model.dropout)
-    shape = f"2 x {positions} x {width} of {targets}"
-    return [
-        Case(
-            "embedding", shape, "forward", make, partial(_kernel, draw), partial(_plain, model.dropout), forward,
-            moved(backward=False),
-        ),
-        Case(
-            "embedding", shape, "both", make, partial(_kernel_both, draw), partial(_plain_both, model.dropout),
-            forward + backward, moved(backward=True),
-        ),
-    ]  # fmt: skip
+    draw, name = Draw(rate, seed=1), f"2 x {positions} x {width}"
+    found = []
+    for rows, below, shape in (
+        (targets, of_table, f"{name} of {targets}"),
+        (0, dropout_cost(positions, width, size) if rate > 0.0 else gradient, f"{name}, vectors given"),
+    ):
+        make = partial(_make, ids if rows else None, places, rows, length, width)
+        forward = forward_cost(positions, width, size, rows, length, gather=rows > 0)
+        moved = partial(plain_moved, positions, width, size, rows, length, rate)
+        # both gradients below read the same one
+        both = forward + below + of_places
+        both = Cost(both.read, both.written, both.least - gradient.least)
+        found += [
+            Case(
+                "embedding", shape, "forward", make, partial(_forward, _fused, draw), partial(_forward, _unfused, draw),
+                forward, moved(backward=False),
+            ),
+            Case(
+                "embedding", shape, "both", make, partial(_both, _fused, draw), partial(_both, _unfused, draw), both,
+                moved(backward=True),
+            ),
+        ]  # fmt: skip
+    return found
 
 
-def _make(ids: Tensor, places: Tensor, rows: int, length: int, width: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Tokens, places, the three tables and the gradient of the result."""
-    tables = (torch.randn(size, width, dtype=torch.bfloat16, device=device) for size in (rows, length, length))
-    gradient = torch.randn(*ids.shape, width, dtype=torch.bfloat16, device=device)
-    return ids.to(device), places.to(device), *(table.requires_grad_() for table in tables), gradient
+def _make(
+    ids: Tensor | None, places: Tensor, rows: int, length: int, width: int, device: torch.device
+) -> tuple[Tensor | None, ...]:
+    """Tokens and places; the table, or without tokens the vectors as `hzlm.parallel.vocabulary` gives them; the two
+    place tables; the gradient of the result."""
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=torch.bfloat16, device=device)
+
+    vectors = normal(rows, width) if ids is not None else normal(places.shape[0], 2, LENGTH, width).transpose(0, 1)
+    tensors = (vectors, normal(length, width), normal(length, width))
+    gradient = normal(2, *places.shape, width)
+    tokens = None if ids is None else ids.to(device)
+    return tokens, places.to(device), *(tensor.requires_grad_() for tensor in tensors), gradient
 
 
 @torch.no_grad()
-def _kernel(draw: Draw, ids: Tensor, places: Tensor, *tensors: Tensor) -> Tensor:
-    table, source, target, _ = tensors
-    return embed(ids, table, places, (source, target), draw)
+def _forward(run: Run, draw: Draw, *tensors: Tensor) -> Tensor:
+    return run(draw, *tensors[:5])
 
 
-def _kernel_both(draw: Draw, ids: Tensor, places: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    table, source, target, gradient = tensors
-    return torch.autograd.grad(embed(ids, table, places, (source, target), draw), (table, source, target), gradient)
+def _both(run: Run, draw: Draw, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(run(draw, *tensors[:5]), tensors[2:5], tensors[5])
 
 
-@torch.no_grad()
-def _plain(rate: float, ids: Tensor, places: Tensor, *tensors: Tensor) -> Tensor:
-    return _sum(rate, ids, places, *tensors[:3])
+def _fused(
+    draw: Draw, tokens: Tensor | None, places: Tensor, vectors: Tensor, source: Tensor, target: Tensor
+) -> Tensor:
+    if tokens is None:
+        return add_places(vectors, places, (source, target), draw)
+    return embed(tokens, vectors, places, (source, target), draw)
 
 
-def _plain_both(rate: float, ids: Tensor, places: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(_sum(rate, ids, places, *tensors[:3]), tensors[:3], tensors[3])
-
-
-def _sum(rate: float, ids: Tensor, places: Tensor, table: Tensor, source: Tensor, target: Tensor) -> Tensor:
+def _unfused(
+    draw: Draw, tokens: Tensor | None, places: Tensor, vectors: Tensor, source: Tensor, target: Tensor
+) -> Tensor:
     of_places = torch.stack([functional.embedding(places, one) for one in (source, target)])
-    result = functional.embedding(ids, table) + of_places
-    return functional.dropout(result, rate) if rate > 0.0 else result
+    result = (vectors if tokens is None else functional.embedding(tokens, vectors)) + of_places
+    return functional.dropout(result, draw.rate) if draw.rate > 0.0 else result

@@ -13,6 +13,7 @@ from hzlm.kernels.dropout import Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.layer_norm import add, add_layer_norm, layer_norm
 from hzlm.tools.bench.kernels.case import Case, Cost
+from hzlm.tools.bench.kernels.peers import liger_layer_norm
 
 Face = Literal["add_layer_norm", "layer_norm", "add"]
 Run = Callable[..., tuple[Tensor, ...]]
@@ -72,16 +73,18 @@ def cases(model: ModelConfig, targets: int, tokens: int) -> list[Case]:
         shape = f"{tokens} x {width}{remark}"
         make = partial(_make, tokens, width)
         kernel, plain = partial(_fused, face, Draw(rate, seed=1)), partial(_unfused, face, rate)
-        dropped = rate > 0.0 and face != "layer_norm"
+        dropped, alone = rate > 0.0 and face != "layer_norm", face == "layer_norm"
         forward, backward = forward_cost(face, tokens, width, 2), backward_cost(face, tokens, width, 2, dropped)
         found += [
             Case(
                 "layer_norm", shape, "forward", make, partial(_forward, kernel), partial(_forward, plain), forward,
                 plain_moved(face, tokens, width, 2, dropped, backward=False),
+                {"liger": partial(_forward, _liger)} if alone else {},
             ),
             Case(
                 "layer_norm", shape, "both", make, partial(_both, kernel), partial(_both_plain, face, plain),
                 forward + backward, plain_moved(face, tokens, width, 2, dropped, backward=True),
+                {"liger": partial(_both, _liger)} if alone else {},
             ),
         ]  # fmt: skip
     return found
@@ -112,6 +115,10 @@ def _unfused(
         return (functional.layer_norm(x, weight.shape, weight, shift),)
     total = residual + functional.dropout(x, rate)
     return (total,) if face == "add" else (total, functional.layer_norm(total, weight.shape, weight, shift))
+
+
+def _liger(x: Tensor, bias: Tensor, residual: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor]:
+    return (liger_layer_norm(x, weight, shift),)
 
 
 @torch.no_grad()

@@ -184,7 +184,7 @@ def paper_gpu(capability: int) -> Iterator[PaperDriver]:
     before = driver._active
     stand_in = _stand_in(capability)
     stand_in.launches = []
-    driver.set_active(stand_in)  # type: ignore[arg-type]
+    driver.set_active(stand_in)
     try:
         yield stand_in
     finally:

@@ -4,6 +4,7 @@ Liger-Kernel (Hsu et al. 2024, arXiv 2410.10989) and FlashAttention (Dao 2023, a
 """
 
 from functools import cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -11,38 +12,33 @@ from torch.nn import functional
 
 from hzlm.kernels.dropout import Draw
 
+LIGER = "liger_kernel.transformers.functional"
+
 
 def liger_layer_norm(x: Tensor, weight: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
     """LayerNorm of x [tokens, W]."""
-    from liger_kernel.transformers.functional import liger_layer_norm as peer
-
-    normal: Tensor = peer(x, weight, shift, eps)
+    normal: Tensor = import_module(LIGER).liger_layer_norm(x, weight, shift, eps)
     return normal
 
 
 def liger_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     """The mean loss; as in ours, the gradient takes the place of the logits [positions, classes]."""
-    from liger_kernel.transformers.functional import liger_cross_entropy as peer
-
-    loss: Tensor = peer(logits, targets, label_smoothing=smoothing)
+    loss: Tensor = import_module(LIGER).liger_cross_entropy(logits, targets, label_smoothing=smoothing)
     return loss
 
 
 def liger_linear_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """The mean loss of the logits hidden @ table^T."""
-    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy as peer
-
-    loss: Tensor = peer(hidden, table, targets)
+    loss: Tensor = import_module(LIGER).liger_fused_linear_cross_entropy(hidden, table, targets)
     return loss
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, causal: bool, draw: Draw) -> Tensor:
     """Attention of [rows, length, heads, head size] within segments; a run of padding is a segment, too."""
-    from flash_attn import flash_attn_varlen_func as peer
-
+    attend = import_module("flash_attn").flash_attn_varlen_func
     borders, longest = find_borders(segments)
     flat = (x.flatten(0, 1) for x in (query, key, value))
-    mixed: Tensor = peer(*flat, borders, borders, longest, longest, draw.rate, causal=causal)
+    mixed: Tensor = attend(*flat, borders, borders, longest, longest, draw.rate, causal=causal)
     return mixed.view(query.shape)
 
 
