@@ -79,7 +79,8 @@ def _sum_rows(
         inside = here[:, None] & (columns < width)[None, :]
         value = tl.load(values + number[:, None] * stride + columns[None, :], mask=inside, other=0.0).to(tl.float32)
         if THRESHOLD > 0:
-            token = 2 * (row + number % positions) + number // positions
+            second = (number >= positions).to(tl.int32)  # the second sequence
+            token = 2 * (row + number.to(tl.int32) - second * positions) + second
             value = tl.where(keep(seed, column, token, 0, 0, THRESHOLD, ROWS, COLUMNS), value, 0.0)
         total += tl.sum(value, 0)
     return total

@@ -18,8 +18,8 @@ from hzlm.tools.bench.kernels.configurations import read_configurations
 from hzlm.tools.bench.kernels.paper_gpu import LIMITS, Binary, compile_launches, paper_gpu
 
 META = torch.device("meta")
-DTYPES = (torch.bfloat16, torch.float32)
-"""Of weights and activations; fp16 takes what bf16 takes, but for the instructions that convert it."""
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+"""Of weights and activations in training."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 WARP = 32
 
 
@@ -63,7 +63,7 @@ class Binary:
     threads: int
     """Of a block."""
     tensor_core: int
-    """Matrix instructions in the machine code: HMMA, or HGMMA of capability 9.0."""
+    """Matrix instructions in the PTX: mma, or wgmma of capability 9.0. ptxas makes one of its own of each."""
     digest: str
     """Of the machine code."""
 
@@ -100,7 +100,8 @@ class _Loaded:
     constants: str
     threads: int
     shared: int
-    cubin: bytes = b""
+    ptx: str
+    cubin: bytes
 
 
 @dataclass
@@ -110,7 +111,6 @@ class PaperDriver:
     capability: int
     launches: list[tuple[_Loaded, int]] = field(default_factory=list)
     """What was launched, and in how many programs."""
-    _made: list[_Loaded] = field(default_factory=list)
 
     @property
     def utils(self) -> "PaperDriver":
@@ -142,8 +142,10 @@ class PaperDriver:
         file = source.fn.__module__.rpartition(".")[2]
         dtype = next(kind[1:] for kind in source.signature.values() if kind.startswith("*"))
         name = f"{file}.{metadata.name.lstrip('_')} {dtype}"
-        loaded = _Loaded(name, _spell_constants(source), metadata.num_warps * WARP, metadata.shared)
-        self._made.append(loaded)
+        compiled, *_ = source.fn.device_caches[self.capability]
+        code = next(kernel.asm for kernel in compiled.values() if kernel.metadata is metadata)
+        threads = metadata.num_warps * WARP
+        loaded = _Loaded(name, _spell_constants(source), threads, metadata.shared, code["ptx"], code["cubin"])
 
         def launch(*arguments: Any) -> None:
             # the first three are the grid
@@ -152,8 +154,7 @@ class PaperDriver:
         return launch
 
     def load_binary(self, name: str, cubin: bytes, shared: int, device: int) -> tuple[int, int, int, int, int]:
-        """Keeps the machine code; gives module, function, registers, spills and the most threads, as Triton asks."""
-        self._made[-1].cubin = cubin
+        """Module, function, registers, spills and the most threads, as Triton asks."""
         return 0, 0, 0, 0, 1024
 
 
@@ -208,8 +209,8 @@ def _measure(loaded: _Loaded, capability: int) -> Binary:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(loaded.cubin)
         file.flush()
-        usage = _ask("cuobjdump", "-res-usage", file.name)
-        code = _ask("nvdisasm", "-c", file.name)
+        command = [str(CUOBJDUMP), "-res-usage", file.name]
+        usage = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = {name: int(number) for name, number in re.findall(r"\b(REG|STACK):(\d+)", usage)}
     return Binary(
         loaded.name,
@@ -219,10 +220,6 @@ def _measure(loaded: _Loaded, capability: int) -> Binary:
         found["STACK"],
         loaded.shared,
         loaded.threads,
-        len(re.findall(r"\b(?:HMMA|HGMMA)\b", code)),
+        len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async)\.", loaded.ptx)),
         hashlib.sha256(loaded.cubin).hexdigest()[:16],
     )
-
-
-def _ask(tool: str, *arguments: str) -> str:
-    return subprocess.run([TOOLS / tool, *arguments], check=True, capture_output=True, text=True).stdout

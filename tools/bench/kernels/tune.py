@@ -31,6 +31,8 @@ ENOUGH = 0.5
 MARGIN = 0.01
 """What the mean over all cases has to fall by, relatively, before an entry changes."""
 MOST_WARPS, MOST_STAGES = 16, 4
+SHARED = {"column_sums": {"layer_norm", "bias_relu_dropout"}}
+"""Entries of the table that are of several operations."""
 META = torch.device("meta")
 Judge = Callable[[Case], float]
 """How bad a case is with the table as it stands."""
@@ -86,7 +88,7 @@ def tune(operations: Sequence[str], capability: int, judge: Judge) -> list[str]:
     Entries that no case uses stay as they are: those for float32 do, since the cases are of bf16.
     """
     table = read_table()
-    keys = [key for key in table if _operation_of(key) in operations]
+    keys = [key for key in table if not users_of(key).isdisjoint(operations)]
     changes = []
     with Progress(len(keys), "tuning", "kernels") as bar:
         for key in keys:
@@ -103,18 +105,18 @@ def tune(operations: Sequence[str], capability: int, judge: Judge) -> list[str]:
     return changes
 
 
-def _operation_of(key: str) -> str:
-    """The operation that an entry of the table is of: attention_forward is attention's."""
-    return max((name for name in OPERATIONS if key.startswith(name)), key=len)
+def users_of(key: str) -> set[str]:
+    """The operations whose kernels an entry of the table is for: attention_forward is attention's."""
+    return SHARED.get(key) or {max((name for name in OPERATIONS if key.startswith(name)), key=len)}
 
 
 def _try(key: str, capability: int, number: int, candidate: dict[str, int], judge: Judge) -> float:
     """The mean logarithm over all cases, so that small models count as much as large ones."""
     replace_entry(key, capability, number, candidate)
-    operation = _operation_of(key)
     try:
         return fmean(
             log(judge(case))
+            for operation in users_of(key)
             for configuration in read_configurations(operation)
             for variant in (configuration, configuration.with_other_dropout())
             for case in variant.cases(operation)

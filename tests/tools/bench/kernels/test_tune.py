@@ -11,9 +11,10 @@ from hzlm.errors import UserError
 from hzlm.kernels.gpu.blocks import choose_blocks, find_entries, read_table, replace_entry
 from hzlm.tools.bench.kernels.case import Case
 from hzlm.tools.bench.kernels.command import choose_peaks
+from hzlm.tools.bench.kernels.configurations import OPERATIONS
 from hzlm.tools.bench.kernels.paper import PEAKS
 from hzlm.tools.bench.kernels.paper_gpu import Binary, Launch
-from hzlm.tools.bench.kernels.tune import busy_share, neighbours, tune, write_table
+from hzlm.tools.bench.kernels.tune import busy_share, neighbours, tune, users_of, write_table
 
 KEY = "cached_attention"
 
@@ -27,6 +28,12 @@ def _same_table_afterwards() -> Iterator[None]:
     for key, by_capability in read_table().items():
         for arch, entries in by_capability.items():
             replace_entry(key, int(arch), 0, entries[0])
+
+
+def test_every_entry_is_of_some_operation() -> None:
+    users = {key: users_of(key) for key in read_table()}
+    assert set().union(*users.values()) == OPERATIONS.keys() - {"linear_cross_entropy"}  # whose kernel is cross_entropy
+    assert users["attention_forward_float32"] == {"attention"}
 
 
 def test_neighbours_differ_in_one_size() -> None:
