@@ -1,5 +1,8 @@
 """Which kernels a model computes with."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import triton
@@ -34,3 +37,8 @@ def test_auto_takes_triton_on_gpus_that_are_new_enough(
     gpu = torch.device("cuda", 0)
     assert choose_kernels("auto", gpu, 64).name == name
     assert choose_kernels("torch", gpu, 64) is TORCH
+
+
+def test_training_and_converting_on_a_cpu_need_no_triton() -> None:
+    program = "import sys; sys.modules['triton'] = None; import hzlm.train.run, hzlm.decode.converter"
+    subprocess.run([sys.executable, "-c", program], check=True)
