@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hzlm.kernels.dropout import Draw
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -25,3 +27,9 @@ def check_float(name: str, tensor: Tensor, dimensions: int) -> None:
         raise ValueError(f"{name} is {tensor.dtype}; it must be one of {', '.join(map(str, FLOATS))}")
     if tensor.dim() != dimensions:
         raise ValueError(f"{name} has {tensor.dim()} dimensions; it must have {dimensions}")
+
+
+def check_features(draw: Draw) -> None:
+    """A draw of features starts where a word group of its counter does: one draw of Philox serves four features."""
+    if draw.rate > 0.0 and draw.column % 4:
+        raise ValueError(f"draw.column is {draw.column}; it must be a multiple of 4")

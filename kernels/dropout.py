@@ -31,6 +31,14 @@ class Draw:
     column: int = 0
     """Global number of the first head (of attention) or of the first feature (elsewhere; a multiple of 4)."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError: a number is out of its range."""
+        if not 0.0 <= self.rate < 1.0:
+            raise ValueError(f"draw.rate is {self.rate}; it must be in [0, 1)")
+        for name, number, end in (("seed", self.seed, 63), ("row", self.row, 32), ("column", self.column, 32)):
+            if not 0 <= number < 2**end:
+                raise ValueError(f"draw.{name} is {number}; it must be in [0, 2^{end})")
+
     @property
     def threshold(self) -> int:
         """An element is dropped where its random 32 bits are less than this."""

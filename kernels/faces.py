@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hzlm.config import ModelConfig
 from hzlm.errors import UserError
 from hzlm.kernels import attention, bias_relu_dropout, embedding, layer_norm, linear_cross_entropy
 from hzlm.kernels.linear_cross_entropy import CrossEntropy
@@ -44,24 +45,27 @@ TORCH = Kernels(
 )
 
 
-def choose_kernels(choice: Choice, device: torch.device, head_size: int) -> Kernels:
+def choose_kernels(choice: Choice, device: torch.device, model: ModelConfig, tensor: int = 1) -> Kernels:
     """The implementation to use on a device.
 
     Args:
         choice: "auto": Triton on GPUs of capability 8.0 and later, torch elsewhere.
         device: where the model computes.
-        head_size: of its attention.
+        model: its shape.
+        tensor: tensor-parallel processes that share it.
 
     Raises:
-        UserError: Triton is asked for where it has nothing to run on, or has no kernel of this head size.
+        UserError: Triton is asked for where it has nothing to run on, or has no kernel of this shape.
     """
     on_gpu = device.type == "cuda" and torch.version.cuda is not None
-    if choice == "torch" or (choice == "auto" and not (on_gpu and torch.cuda.get_device_capability() >= OLDEST_GPU)):
+    if choice == "torch" or (
+        choice == "auto" and not (on_gpu and torch.cuda.get_device_capability(device) >= OLDEST_GPU)
+    ):
         return TORCH
-    return _load_triton(on_gpu, head_size)
+    return _load_triton(on_gpu, model, tensor)
 
 
-def _load_triton(on_gpu: bool, head_size: int) -> Kernels:
+def _load_triton(on_gpu: bool, model: ModelConfig, tensor: int) -> Kernels:
     """Imports Triton, which is not installed everywhere."""
     import triton
 
@@ -72,11 +76,23 @@ def _load_triton(on_gpu: bool, head_size: int) -> Kernels:
             "train.kernels = triton needs a CUDA GPU; make it auto, or set TRITON_INTERPRET=1 in the environment to "
             "run the kernels slowly in Triton's interpreter"
         )
+    head_size = model.hidden_size // model.heads
     if head_size not in attention.HEAD_SIZES:
         sizes = ", ".join(map(str, attention.HEAD_SIZES))
         raise UserError(
             f"model.hidden_size / model.heads = {head_size}, but the Triton kernels have head sizes {sizes}; "
             "change model.heads, or set train.kernels=torch"
+        )
+    if model.hidden_size > layer_norm.WIDEST:
+        raise UserError(
+            f"model.hidden_size = {model.hidden_size}, but the Triton kernels are at most {layer_norm.WIDEST} wide; "
+            "make it smaller, or set train.kernels=torch"
+        )
+    if model.activation_dropout > 0.0 and model.feed_forward_size // tensor % 4:
+        raise UserError(
+            f"model.feed_forward_size = {model.feed_forward_size} gives each of {tensor} tensor-parallel processes a "
+            "number of features that is no multiple of 4, which the Triton kernels need for model.activation_dropout; "
+            "change one of them, or set train.kernels=torch"
         )
     return Kernels(
         "triton",

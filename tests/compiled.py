@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hzlm.config import ModelConfig
 from hzlm.kernels import attention, bias_relu_dropout, embedding, layer_norm, linear_cross_entropy
 from hzlm.kernels.dropout import Draw
 from hzlm.kernels.faces import Kernels, choose_kernels
 
 HEADS, SIZE, CLASSES, IDS = 2, 64, 501, 60
 WIDTH = HEADS * SIZE
+SHAPE = ModelConfig(
+    hidden_size=WIDTH, heads=HEADS, feed_forward_size=WIDTH, encoder_layers=1, decoder_layers=1, max_length=8
+)
 REFERENCES = {
     "attention": attention.attention_reference,
     "layer_norm": layer_norm.layer_norm_reference,
@@ -106,4 +110,4 @@ def measure_errors(kernels: Kernels, device: torch.device, rows: int, length: in
 
 if __name__ == "__main__":
     gpu = torch.device("cuda")
-    print(json.dumps(measure_errors(choose_kernels("triton", gpu, SIZE), gpu, 3, 200)))
+    print(json.dumps(measure_errors(choose_kernels("triton", gpu, SHAPE), gpu, 3, 200)))

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from hzlm.config import ModelConfig
+from hzlm.kernels.faces import TORCH
 from hzlm.model.recompute import recompute_if
 from hzlm.model.setup import Setup
 from hzlm.parallel.linear import ColumnParallelLinear, RowParallelLinear
@@ -42,7 +43,7 @@ class Attention(nn.Module):
         """
         query, key, value = self._split(self.query(x)), self._split(self.key(memory)), self._split(self.value(memory))
         draw = self.setup.draw_weights(passage, self.site, self.dropout, query)
-        with own_randomness(self.setup.mesh, draw.rate > 0.0):
+        with own_randomness(self.setup.mesh, draw.rate > 0.0 and self.setup.kernels is TORCH):
             attend = self.setup.kernels.attention
             selective = self.setup.recompute == "selective"
             heads = recompute_if(selective, attend, query, key, value, segments, causal, draw)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from hzlm.config import ModelConfig
+from hzlm.kernels.faces import TORCH
 from hzlm.model.setup import Setup
 from hzlm.parallel.linear import ColumnParallelLinear, RowParallelLinear
 from hzlm.parallel.random import Passage, own_randomness
@@ -22,7 +23,7 @@ class FeedForward(nn.Module):
         """[rows, length, W], `enter`ed -> [rows, length, W] of the rows that are here outside, without b2."""
         product = self.expand(x)
         draw = self.setup.draw_features(passage, "activation", self.dropout, product)
-        with own_randomness(self.setup.mesh, draw.rate > 0.0):
+        with own_randomness(self.setup.mesh, draw.rate > 0.0 and self.setup.kernels is TORCH):
             inner = self.setup.kernels.bias_relu_dropout(product, self.expand.bias, draw)
         contracted: Tensor = self.contract(inner)
         return contracted

@@ -80,8 +80,7 @@ class Engine:
         self.mesh = mesh
         self._seed = config.train.seed
         self._precision = config.train.precision
-        heads = config.model.hidden_size // config.model.heads
-        kernels = choose_kernels(config.train.kernels, mesh.device, heads)
+        kernels = choose_kernels(config.train.kernels, mesh.device, config.model, mesh.tensor.size)
         setup = Setup(mesh, config.parallel.recompute, kernels)
         self._draws = setup.draws
         parts = (vocabulary.size, vocabulary.target_start, setup)

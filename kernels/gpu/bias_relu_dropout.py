@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hzlm.kernels.bias_relu_dropout import may_overwrite
-from hzlm.kernels.checks import check_float, check_like
+from hzlm.kernels.checks import check_features, check_float, check_like
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.column_sums import sum_columns
@@ -38,8 +38,7 @@ def bias_relu_dropout(x: Tensor, bias: Tensor, draw: Draw = NO_DROPOUT) -> Tenso
     """
     check_float("x", x, max(x.dim(), 1))
     check_like("bias", bias, x.shape[-1:], x)
-    if draw.rate > 0.0 and draw.column % 4:
-        raise ValueError(f"draw.column is {draw.column}; it must be a multiple of 4")
+    check_features(draw)
     result: Tensor = _BiasReluDropout.apply(x, bias.contiguous(), draw)
     return result
 

@@ -248,7 +248,7 @@ def cross_entropy(
 
     Args:
         logits: fp16, bf16 or fp32 [positions, classes of this rank]; a row has no gaps within.
-        targets: int64 [positions], classes: others make the loss NaN.
+        targets: int64 [positions], classes: others make the loss NaN, where no shard is given.
         weights: float32 [positions].
         smoothing: in [0, 1).
         shard: which classes the logits are of.

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hzlm.kernels.checks import check_float, check_like
+from hzlm.kernels.checks import check_features, check_float, check_like
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.philox import keep
@@ -60,8 +60,7 @@ def _check_places(shape: torch.Size, like: Tensor, places: Tensor, tables: Seque
         raise ValueError(f"place_tables has {len(tables)} tables; it must have 2, of the source and of the target")
     for number, table in enumerate(tables):
         check_like(f"place_tables[{number}]", table, (tables[0].shape[0], like.shape[-1]), like)
-    if draw.rate > 0.0 and draw.column % 4:
-        raise ValueError(f"draw.column is {draw.column}; it must be a multiple of 4")
+    check_features(draw)
 
 
 class _Embed(torch.autograd.Function):

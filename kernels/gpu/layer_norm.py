@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hzlm.kernels.checks import check_float, check_like
+from hzlm.kernels.checks import check_features, check_float, check_like
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.column_sums import sum_columns
@@ -195,10 +195,7 @@ def _check(x: Tensor, vectors: dict[str, Tensor], residual: Tensor | None = None
         check_like("residual", residual, x.shape, x)
     for name, vector in vectors.items():
         check_like(name, vector, (width,), x)
-    if not 0.0 <= draw.rate < 1.0:
-        raise ValueError(f"draw.rate is {draw.rate}; it must be in [0, 1)")
-    if draw.column % 4:
-        raise ValueError(f"draw.column is {draw.column}; it must be a multiple of 4")
+    check_features(draw)
 
 
 def _rows(tensor: Maybe) -> tuple[Maybe, int]:

@@ -32,7 +32,7 @@ def linear_cross_entropy(
     Args:
         hidden: fp16, bf16 or fp32 [positions, hidden size].
         table: [classes of this rank, hidden size], same dtype; one class at least.
-        targets: int64 [positions], classes: others make the loss NaN.
+        targets: int64 [positions], classes: others make the loss NaN, where no shard is given.
         weights: float32 [positions].
         smoothing: in [0, 1).
         shard: which classes `table` holds.

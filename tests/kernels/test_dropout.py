@@ -1,5 +1,7 @@
 """The generator behind dropout against its published answers, and what the masks promise."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,18 @@ def test_another_place_or_seed_draws_another_mask(other: Draw) -> None:
     assert agreed.float().mean().item() == pytest.approx(0.5, abs=0.025)
     agreed = kept_weights(Draw(0.5, 7), 1, 1, 100) == kept_weights(other, 1, 1, 100)
     assert agreed.float().mean().item() == pytest.approx(0.5, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ((1.0, 0), r"draw\.rate is 1\.0; it must be in \[0, 1\)"),
+        ((-0.1, 0), r"draw\.rate is -0\.1"),
+        ((0.1, 2**63), r"draw\.seed is 9223372036854775808; it must be in \[0, 2\^63\)"),
+        ((0.1, 0, -1), r"draw\.row is -1; it must be in \[0, 2\^32\)"),
+        ((0.1, 0, 0, 2**32), r"draw\.column is 4294967296"),
+    ],
+)
+def test_a_draw_refuses_numbers_that_no_counter_holds(numbers: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Draw(*numbers)

@@ -28,7 +28,7 @@ def run(mesh: Mesh, recompute: Recompute = "none") -> tuple[float, float]:
         hidden_size=64, heads=2, feed_forward_size=48, encoder_layers=1, decoder_layers=1, max_length=LENGTH,
         dropout=0.2, attention_dropout=0.2, activation_dropout=0.2,
     )  # fmt: skip
-    setup = Setup(mesh, recompute, choose_kernels("triton", CPU, 32))
+    setup = Setup(mesh, recompute, choose_kernels("triton", CPU, config))
     setup.draws.begin(5, "dropout", 1)
     layers = []
     for layer in plan_layers(config, IDS, TARGET_START, setup):

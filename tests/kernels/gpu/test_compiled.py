@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from compiled import SIZE, measure_errors
+from compiled import SHAPE, measure_errors
 
 from hzlm.kernels.faces import choose_kernels
 
@@ -32,4 +32,4 @@ def test_compiled_kernels_equal_their_references() -> None:
 
 def test_interpreted_kernels_equal_their_references() -> None:
     cpu = torch.device("cpu")
-    check(measure_errors(choose_kernels("triton", cpu, SIZE), cpu, 1, 19))
+    check(measure_errors(choose_kernels("triton", cpu, SHAPE), cpu, 1, 19))
