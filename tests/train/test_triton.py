@@ -83,7 +83,8 @@ def test_the_losses_are_those_of_torch(
     assert found == pytest.approx(expected, rel=tolerance)
     assert expected[0] > expected[-1] * 1.01, "nothing is learned"
     assert {name.partition(".")[0] for name in names} == {
-        "attention", "layer_norm", "bias_relu_dropout", "embedding", "cross_entropy", "lamb",
+        "attention", "layer_norm", "bias_relu_dropout", "column_sums", "embedding", "sum_by_id", "cross_entropy",
+        "lamb",
     }  # fmt: skip
 
 
