@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,17 +32,23 @@ class Kernels:
     linear_cross_entropy: Callable[..., CrossEntropy]
 
 
-TORCH = Kernels(
-    "torch",
-    attention.attention,
-    layer_norm.layer_norm,
-    layer_norm.add_layer_norm,
-    layer_norm.add,
-    bias_relu_dropout.bias_relu_dropout,
-    embedding.embed,
-    embedding.add_places,
-    linear_cross_entropy.linear_cross_entropy,
-)
+def _assemble(name: Literal["torch", "triton"], *modules: Any) -> Kernels:
+    """The faces of the modules attention, bias_relu_dropout, embedding, layer_norm and linear_cross_entropy."""
+    attention, bias_relu_dropout, embedding, layer_norm, linear_cross_entropy = modules
+    return Kernels(
+        name,
+        attention.attention,
+        layer_norm.layer_norm,
+        layer_norm.add_layer_norm,
+        layer_norm.add,
+        bias_relu_dropout.bias_relu_dropout,
+        embedding.embed,
+        embedding.add_places,
+        linear_cross_entropy.linear_cross_entropy,
+    )
+
+
+TORCH = _assemble("torch", attention, bias_relu_dropout, embedding, layer_norm, linear_cross_entropy)
 
 
 def choose_kernels(choice: Choice, device: torch.device, model: ModelConfig, tensor: int = 1) -> Kernels:
@@ -94,14 +100,4 @@ def _load_triton(on_gpu: bool, model: ModelConfig, tensor: int) -> Kernels:
             "number of features that is no multiple of 4, which the Triton kernels need for model.activation_dropout; "
             "change one of them, or set train.kernels=torch"
         )
-    return Kernels(
-        "triton",
-        attention.attention,
-        layer_norm.layer_norm,
-        layer_norm.add_layer_norm,
-        layer_norm.add,
-        bias_relu_dropout.bias_relu_dropout,
-        embedding.embed,
-        embedding.add_places,
-        linear_cross_entropy.linear_cross_entropy,
-    )
+    return _assemble("triton", attention, bias_relu_dropout, embedding, layer_norm, linear_cross_entropy)

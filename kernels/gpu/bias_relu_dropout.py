@@ -19,6 +19,7 @@ from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.column_sums import sum_columns
 from hzlm.kernels.gpu.philox import keep
+from hzlm.kernels.gpu.rows import as_rows
 
 
 def bias_relu_dropout(x: Tensor, bias: Tensor, draw: Draw = NO_DROPOUT) -> Tensor:
@@ -51,7 +52,8 @@ class _BiasReluDropout(torch.autograd.Function):
             out = x
         else:
             out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        rows, tokens, width = _rows(x)
+        rows = as_rows(x)
+        tokens, width = rows.shape
         blocks = choose_blocks("bias_relu_dropout", width)
         grid = (triton.cdiv(tokens, blocks["ROWS"]) * triton.cdiv(width, blocks["COLUMNS"]),)
         _forward[grid](
@@ -66,7 +68,8 @@ class _BiasReluDropout(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (out,) = ctx.saved_tensors
-        rows, tokens, width = _rows(gradient)
+        rows = as_rows(gradient)
+        tokens, width = rows.shape
         blocks = choose_blocks("bias_relu_dropout_backward", width)
         parts = triton.cdiv(tokens, blocks["SPAN"])
         below = torch.empty(out.shape, dtype=out.dtype, device=out.device)
@@ -76,13 +79,6 @@ class _BiasReluDropout(torch.autograd.Function):
         bias_gradient = torch.empty((1, width), dtype=out.dtype, device=out.device)
         sum_columns(partials, bias_gradient)
         return below, bias_gradient[0], None
-
-
-def _rows(x: Tensor) -> tuple[Tensor, int, int]:
-    """[..., F] as rows [tokens, F] whose last stride is 1, copied only where there is no other way; tokens; F."""
-    width = x.shape[-1]
-    rows = x.reshape(-1, width)
-    return rows if rows.stride(1) == 1 else rows.contiguous(), rows.shape[0], width
 
 
 @triton.jit(do_not_specialize=["seed", "row", "column"])

@@ -14,6 +14,7 @@ from hzlm.kernels.checks import check_features, check_float, check_like
 from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.philox import keep
+from hzlm.kernels.gpu.rows import as_rows
 from hzlm.kernels.gpu.sum_by_id import sum_by_id
 
 
@@ -78,19 +79,13 @@ class _Embed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         tokens, places = ctx.saved_tensors
-        draw, rows = ctx.draw, _rows(gradient)
+        draw, rows = ctx.draw, as_rows(gradient)
         if tokens is not None:
             below = sum_by_id(rows, tokens.flatten(), ctx.rows, draw)
         else:
             below = gradient if draw.rate == 0.0 else _embed(gradient, None, places, None, draw)
         # not from `below`, which is rounded
         return below, None, None, *_sum_by_place(rows, places, ctx.length, draw), None
-
-
-def _rows(x: Tensor) -> Tensor:
-    """[..., W] as rows [positions, W] whose last stride is 1, copied only where there is no other way."""
-    rows = x.reshape(-1, x.shape[-1])
-    return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
 def _embed(

@@ -18,6 +18,7 @@ from hzlm.kernels.dropout import NO_DROPOUT, Draw
 from hzlm.kernels.gpu.blocks import choose_blocks
 from hzlm.kernels.gpu.column_sums import sum_columns
 from hzlm.kernels.gpu.philox import keep
+from hzlm.kernels.gpu.rows import as_rows
 
 Maybe = Tensor | None
 WIDEST = 8192
@@ -199,11 +200,10 @@ def _check(x: Tensor, vectors: dict[str, Tensor], residual: Tensor | None = None
 
 
 def _rows(tensor: Maybe) -> tuple[Maybe, int]:
-    """[..., W] as [tokens, W] with stride 1 in the last dimension, copied where the strides ask for it; its stride."""
+    """The tensor `as_rows`, where there is one, and the distance of its rows."""
     if tensor is None:
         return None, 0
-    rows = tensor.reshape(-1, tensor.shape[-1])
-    rows = rows if rows.stride(1) == 1 else rows.contiguous()
+    rows = as_rows(tensor)
     return rows, rows.stride(0)
 
 
