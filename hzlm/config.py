@@ -10,8 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from hzlm.data_config import DataConfig
 from hzlm.errors import UserError
 from hzlm.parallel_config import ParallelConfig
 from hzlm.settings import (
@@ -19,6 +20,7 @@ from hzlm.settings import (
     Positive,
     Rate,
     Section,
+    Share,
     Size,
     Weight,
     explain_unknown,
@@ -28,8 +30,6 @@ from hzlm.settings import (
     validate,
 )
 from hzlm.stored_yaml import parse_yaml
-
-VIEWS = ("masked", "pinyin", "toned")
 
 
 class ModelConfig(Section):
@@ -59,35 +59,6 @@ class ModelConfig(Section):
     """Whether the encoder's output at position t is added to the decoder's input at t."""
 
 
-def _weigh(path: Any) -> Any:
-    """A folder -> the mapping of it to weight 1; a mapping goes on as it is, where it names no folder twice."""
-    if isinstance(path, str | Path):
-        return {path: 1.0}
-    if not isinstance(path, dict):
-        raise ValueError(f"data.path = {path!r}: must be a folder, or a mapping of folders to weights")
-    spelt: dict[Path, str | Path] = {}
-    for name in path:
-        first = spelt.setdefault(Path(name), name)
-        if first != name:
-            raise ValueError(f"data.path: {first} and {name} are the same folder; name it once, with one weight")
-    return path
-
-
-class DataConfig(Section):
-    """Which data a run reads, and how."""
-
-    path: Annotated[dict[Path, Positive], BeforeValidator(_weigh), Field(min_length=1)]
-    """Dataset folders written by `hzlm prepare`, each with its weight; a folder alone has weight 1."""
-    temperature: Annotated[float, Field(ge=1)] = 1.0
-    """Of the positions read, each dataset has a share proportional to weight * positions^(1 / temperature)."""
-    row_length: Size = 128
-    """Positions of a packed row."""
-    views: dict[str, Positive] = Field(min_length=1)
-    """Relative rate of each view: "masked", "pinyin" (syllables), "toned" (syllables with tone)."""
-    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of the positions that the masked view hides."""
-
-
 class LossConfig(Section):
     """Weights of the parts of the loss."""
 
@@ -97,6 +68,14 @@ class LossConfig(Section):
     """Weight of the cross entropy of decoder outputs."""
     label_smoothing: Rate = 0.0
     """Probability spread evenly over all targets."""
+    contrastive_weight: Weight = 0.0
+    """Weight of the contrastive loss between the encoder's means of two views of a sentence; rows then come in pairs,
+    each with views of its own."""
+    temperature: Positive = 0.05
+    """Of the contrastive loss: what cosines are divided by."""
+    r_drop_weight: Weight = 0.0
+    """Weight of R-Drop (Liang et al. 2021), the divergence between two passes with different dropout; rows then come in
+    pairs that differ in dropout alone."""
 
 
 class OptimizerConfig(Section):
@@ -112,6 +91,9 @@ class OptimizerConfig(Section):
     """Decoupled weight decay."""
     gradient_clipping: Weight = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
+    rate_factors: dict[str, Weight] = Field(default={})
+    """Factor on the learning rate of a layer or stack, as in {encoder: 0.3, encoder.0: 0.1, tokens: 0}; the longest
+    name that fits decides, and 0 freezes."""
 
 
 class ScheduleConfig(Section):
@@ -121,6 +103,17 @@ class ScheduleConfig(Section):
     """Factor on the whole schedule."""
     warmup_steps: Count
     """Steps of linear growth before the decay."""
+
+
+class SamplingConfig(Section):
+    """Scheduled sampling (Bengio et al. 2015): some inputs of the decoder are its own predictions."""
+
+    schedule: Literal["linear", "exponential", "inverse_sigmoid"] | None = None
+    """How the share of such inputs grows with the steps; null: teacher forcing, so none."""
+    half_steps: Count = 1000
+    """Steps until half of all inputs would be such."""
+    highest_rate: Share = 1.0
+    """The share grows no further."""
 
 
 class TrainConfig(Section):
@@ -153,6 +146,10 @@ class TrainConfig(Section):
     """Steps between two checkpoints; the last step is always saved."""
     keep_last: Count = 2
     """Newest checkpoints kept, besides the best one on the dev split."""
+    average_decay: Rate = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is measured and used; 0: none."""
+    patience: Count | None = None
+    """Measurements on the dev split without a lower loss after which the run ends early; null: never."""
     checks: bool = False
     """Whether every step checks that tied and replicated weights are equal on all processes that hold them, and that
     gradients are finite and none is missing; slow."""
@@ -166,6 +163,7 @@ class RunConfig(Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig
+    sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig
     parallel: ParallelConfig = ParallelConfig()
 
@@ -174,21 +172,36 @@ class RunConfig(Section):
         """Packed rows of an optimizer step, those of all processes together."""
         return self.train.micro_batch_rows * self.train.accumulation * self.parallel.data
 
+    @property
+    def pairs_rows(self) -> bool:
+        """Whether the rows of a micro-batch come in pairs of the same sentences."""
+        return self.loss.contrastive_weight > 0 or self.loss.r_drop_weight > 0
+
     @model_validator(mode="after")
     def _cross_checks(self) -> "RunConfig":
         """Every rule that looks at more than one field, or at names that pydantic cannot know."""
-        model, data, loss = self.model, self.data, self.loss
+        model, loss = self.model, self.loss
         if model.hidden_size % model.heads:
             divisors = (heads for heads in range(1, model.hidden_size + 1) if model.hidden_size % heads == 0)
             near = min(divisors, key=lambda heads: abs(heads - model.heads))
             raise ValueError(
                 f"model.heads = {model.heads} does not divide model.hidden_size = {model.hidden_size}; {near} would"
             )
-        for view in data.views:
-            if view not in VIEWS:
-                raise ValueError(f"data.views.{view}: {explain_unknown('view', view, VIEWS)}")
         if loss.encoder_weight == loss.decoder_weight == 0:
             raise ValueError("loss.encoder_weight and loss.decoder_weight are both 0; make one of them positive")
+        if loss.contrastive_weight > 0 and loss.r_drop_weight > 0:
+            raise ValueError(
+                "loss.contrastive_weight and loss.r_drop_weight pair the rows in different ways; make one of them 0"
+            )
+        if self.pairs_rows and self.train.micro_batch_rows % 2:
+            raise ValueError(
+                f"train.micro_batch_rows = {self.train.micro_batch_rows} is odd, but loss.contrastive_weight and "
+                f"loss.r_drop_weight read rows in pairs; make it {self.train.micro_batch_rows + 1}"
+            )
+        if loss.r_drop_weight > 0 and loss.decoder_weight == 0:
+            raise ValueError("loss.r_drop_weight needs the decoder's loss; make loss.decoder_weight positive")
+        if self.sampling.schedule is not None and loss.decoder_weight == 0:
+            raise ValueError("sampling.schedule needs the decoder's loss; make loss.decoder_weight positive")
         self.parallel.check_model(model.heads, model.feed_forward_size, model.encoder_layers, model.decoder_layers)
         self.parallel.check_batch(self.train.micro_batch_rows, self.train.accumulation)
         return self

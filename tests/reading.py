@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from hzlm.config import DataConfig
 from hzlm.data.batches import BatchReader
 from hzlm.data.blend import Blend
+from hzlm.data_config import DataConfig
 from hzlm.parallel.mesh import ALONE, Mesh, make_mesh
 
 

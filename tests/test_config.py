@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from damage import JSON_VALUES, answer_of, damaged
 from hzlm.config import (
-    VIEWS,
-    DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
@@ -24,6 +22,7 @@ from hzlm.config import (
     load_config,
 )
 from hzlm.data import views
+from hzlm.data_config import VIEWS, DataConfig
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.settings import save_settings
@@ -79,7 +78,7 @@ def test_a_folder_alone_has_weight_one(file: Path) -> None:
     ("override", "message"),
     [
         ("data.path=3", "data.path = 3: must be a folder, or a mapping of folders to weights"),
-        ("data.path={}", "data.path = {}: Value should have at least 1 item"),
+        ("data.path={}", "data.path and data.pairs are both empty; name a dataset folder"),
         ("data.path={runs/a: 2, ./runs/a: 7}", "data.path: runs/a and ./runs/a are the same folder; name it once"),
         ("data.path={runs/a: 2, runs/b: 1, runs//a/: 2}", "data.path: runs/a and runs//a/ are the same folder"),
         ("data.path={runs/a: 0}", "data.path.runs/a = 0: must be greater than 0"),
@@ -197,7 +196,7 @@ def test_any_override_is_taken_or_refused(tmp_path_factory: pytest.TempPathFacto
         (["train.\udcff=3"], "override train.\udcff=3: no UTF-8 text; convert it to UTF-8 first"),
         (["=3"], "override =3: expected section.key=value"),
         (["train.steps=[1"], "override train.steps=[1, line 1, column 3: no valid YAML"),
-        (["data.views={}"], "data.views = {}: Dictionary should have at least 1 item"),
+        (["data.views={}"], "data.views is empty"),
         (["data.views.pinjin=1"], "data.views.pinjin=1: data.views.pinjin: unknown view; did you mean pinyin?"),
         (["data.views.pinyin=0"], "data.views.pinyin = 0: must be greater than 0"),
         (["model.size=tinny"], "override model.size=tinny: model.size = 'tinny': unknown size; did you mean tiny?"),

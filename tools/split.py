@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-Unit = Literal["sentence", "clause"]
-"""A sentence keeps its punctuation; a clause is a run without any."""
+Unit = Literal["sentence", "utterance", "clause"]
+"""A sentence keeps its punctuation; an utterance is a sentence without it, as speech is heard; a clause is a run that
+holds none."""
 
 _CLOSING = "”’」』）》】〕\"')\\]"
 _SENTENCE = re.compile(rf"[^\n。！？!?；;…]*(?:[。！？!?；;…]+[{_CLOSING}]*|$)", re.MULTILINE)
@@ -19,7 +20,8 @@ def split_text(text: str, unit: Unit, max_length: int) -> Iterator[str]:
 
     Sentences end behind 。！？!?；;… and the quotes and brackets that close there, and at line ends. One of more than
     `max_length` characters is cut behind inner punctuation (，,、：:—) into pieces as long as may be. Clauses are the
-    runs of letters and digits between punctuation, symbols and white space.
+    runs of letters and digits between punctuation, symbols and white space; an utterance is all clauses of a sentence,
+    or of such a piece, with nothing between them.
 
     Yields:
         units without white space around them; longer than `max_length` where nothing allows a cut.
@@ -27,6 +29,13 @@ def split_text(text: str, unit: Unit, max_length: int) -> Iterator[str]:
     if unit == "clause":
         yield from _CLAUSE.findall(text)
         return
+    for sentence in _sentences(text, max_length):
+        unit_text = sentence if unit == "sentence" else "".join(_CLAUSE.findall(sentence))
+        if unit_text:
+            yield unit_text
+
+
+def _sentences(text: str, max_length: int) -> Iterator[str]:
     for sentence in _SENTENCE.findall(text):
         sentence = sentence.strip()
         if len(sentence) > max_length:

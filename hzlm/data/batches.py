@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hzlm.config import DataConfig
 from hzlm.data.blend import Blend
 from hzlm.data.packing import segment_places
 from hzlm.data.sampling import RowOrder, Samples, numpy_generator
 from hzlm.data.views import ViewMixture
+from hzlm.data_config import DataConfig
 from hzlm.parallel.collectives import total
 from hzlm.parallel.mesh import ALONE, Mesh
 from hzlm.vocabulary import Vocabulary

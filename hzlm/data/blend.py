@@ -6,8 +6,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
-from hzlm.config import DataConfig
 from hzlm.data.dataset import VOCABULARY_FILE, Dataset
+from hzlm.data_config import DataConfig
 from hzlm.errors import UserError
 from hzlm.vocabulary import Vocabulary
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from hzlm.config import DataConfig
 from hzlm.data.dataset import Record
+from hzlm.data_config import DataConfig
 from hzlm.vocabulary import Vocabulary
 
 # (record, vocabulary, settings, random generator) -> int32 [N], the source ids

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from hzlm.config import DataConfig, LossConfig
+from hzlm.config import LossConfig
 from hzlm.data.batches import BatchReader, MicroBatch, collate, count, normalise
 from hzlm.data.blend import Blend
 from hzlm.data.dataset import Dataset
 from hzlm.data.views import ViewMixture
+from hzlm.data_config import DataConfig
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.losses import TrainingLoss

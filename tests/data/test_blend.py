@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hzlm.config import DataConfig
 from hzlm.data.blend import Blend
 from hzlm.data.dataset import VOCABULARY_FILE, Dataset, SplitWriter
 from hzlm.data.sampling import RowOrder
+from hzlm.data_config import DataConfig
 from hzlm.errors import UserError
 from hzlm.vocabulary import Vocabulary
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hzlm import config as config_module
-from hzlm.config import DataConfig
 from hzlm.data.dataset import Record
 from hzlm.data.views import VIEWS, ViewMixture, masked, pinyin, toned
+from hzlm.data_config import DataConfig
 from hzlm.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("我", "是", "，"), {"我": {"wo3": 2}, "是": {"shi4": 1}})

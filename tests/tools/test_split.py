@@ -38,6 +38,26 @@ def test_clauses(text: str, expected: list[str]) -> None:
     assert list(split_text(text, "clause", 100)) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今天好，明天呢？“好”", ["今天好明天呢", "好"]),
+        ("约翰·史密斯 来了\n再见", ["约翰史密斯来了", "再见"]),
+        ("约1,000人，10:30开。", ["约1,000人10:30开"]),
+        ("……！", []),
+    ],
+)
+def test_utterances(text: str, expected: list[str]) -> None:
+    assert list(split_text(text, "utterance", 100)) == expected
+
+
+@given(TEXT, st.integers(1, 12))
+def test_an_utterance_is_the_clauses_of_a_sentence(text: str, max_length: int) -> None:
+    sentences = split_text(text, "sentence", max_length)
+    joined = ["".join(split_text(sentence, "clause", max_length)) for sentence in sentences]
+    assert list(split_text(text, "utterance", max_length)) == list(filter(None, joined))
+
+
 def test_long_sentences_are_cut_at_inner_punctuation() -> None:
     text = "一二三，四五六、七八九十：一二三四五六七八九十，完。"
     assert list(split_text(text, "sentence", 8)) == ["一二三，四五六、", "七八九十：", "一二三四五六七八九十，", "完。"]

@@ -20,7 +20,7 @@ class SentenceConfig(Section):
     """What a sample is."""
 
     unit: Unit = "sentence"
-    """A sentence with its punctuation, or a clause without any."""
+    """A sentence with its punctuation; an utterance, which is a sentence without it; or a clause that has none."""
     max_length: Annotated[int, Field(gt=0, le=1 << 16)] = 128
     """Longest sample in characters; longer sentences are cut behind inner punctuation."""
     duplicates: bool = False
