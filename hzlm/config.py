@@ -97,12 +97,14 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """lr = scale * hidden_size^-0.5 * min(step^-0.5, step * warmup_steps^-1.5)."""
+    """lr = scale * hidden_size^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), and a cool-down at the end."""
 
     scale: Positive
     """Factor on the whole schedule."""
     warmup_steps: Count
     """Steps of linear growth before the decay."""
+    cooldown_steps: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    """Last steps of the run, over which the rate falls linearly towards 0."""
 
 
 class SamplingConfig(Section):
@@ -170,12 +172,19 @@ class RunConfig(Section):
     @property
     def step_rows(self) -> int:
         """Packed rows of an optimizer step, those of all processes together."""
-        return self.train.micro_batch_rows * self.train.accumulation * self.parallel.data
+        return self.group_rows * self.train.accumulation
 
     @property
-    def pairs_rows(self) -> bool:
-        """Whether the rows of a micro-batch come in pairs of the same sentences."""
-        return self.loss.contrastive_weight > 0 or self.loss.r_drop_weight > 0
+    def group_rows(self) -> int:
+        """Packed rows of a global micro-batch: those that all data-parallel processes read together."""
+        return self.train.micro_batch_rows * self.parallel.data
+
+    @property
+    def pairing(self) -> Literal["none", "views", "dropout"]:
+        """Whether rows come in pairs of the same sentences, and what these differ in."""
+        if self.loss.contrastive_weight > 0:
+            return "views"
+        return "dropout" if self.loss.r_drop_weight > 0 else "none"
 
     @model_validator(mode="after")
     def _cross_checks(self) -> "RunConfig":
@@ -193,13 +202,18 @@ class RunConfig(Section):
             raise ValueError(
                 "loss.contrastive_weight and loss.r_drop_weight pair the rows in different ways; make one of them 0"
             )
-        if self.pairs_rows and self.train.micro_batch_rows % 2:
+        if self.pairing != "none" and self.train.micro_batch_rows % 2:
             raise ValueError(
                 f"train.micro_batch_rows = {self.train.micro_batch_rows} is odd, but loss.contrastive_weight and "
                 f"loss.r_drop_weight read rows in pairs; make it {self.train.micro_batch_rows + 1}"
             )
         if loss.r_drop_weight > 0 and loss.decoder_weight == 0:
             raise ValueError("loss.r_drop_weight needs the decoder's loss; make loss.decoder_weight positive")
+        if self.data.context > 0 and model.max_length < self.data.row_length:
+            raise ValueError(
+                f"model.max_length = {model.max_length} is less than data.row_length = {self.data.row_length}, which "
+                "sentences with context may fill; raise it, or make data.context 0"
+            )
         if self.sampling.schedule is not None and loss.decoder_weight == 0:
             raise ValueError("sampling.schedule needs the decoder's loss; make loss.decoder_weight positive")
         self.parallel.check_model(model.heads, model.feed_forward_size, model.encoder_layers, model.decoder_layers)

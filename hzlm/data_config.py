@@ -27,7 +27,8 @@ def _weigh(path: Any, info: ValidationInfo) -> Any:
     for name in path:
         first = spelt.setdefault(Path(name), name)
         if first != name:
-            raise ValueError(f"data.{info.field_name}: {first} and {name} are the same folder; name it once, with one weight")
+            field = f"data.{info.field_name}"
+            raise ValueError(f"{field}: {first} and {name} are the same folder; name it once, with one weight")
     return path
 
 
@@ -59,7 +60,7 @@ class DataConfig(Section):
     """Share of the syllables holding such a sound that the fuzzy view confuses."""
     slip_rate: Share = 0.1
     """Share of the syllables that the slips view types wrongly: a key beside the right one, two keys swapped, one
-    left out, one struck twice."""
+    left out."""
     wrong_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the hanzi that the wrong view replaces."""
     clean_rate: Rate = 0.2
@@ -72,6 +73,9 @@ class DataConfig(Section):
     """Most positions of preceding sentences that stand before a sample as they are, and count in no loss."""
     context_rate: Share = 0.5
     """Share of the samples that are given as much of it as there is."""
+    begun_rate: Rate = 0.0
+    """Share of the samples whose own beginning, up to a random place, stands there as it is and counts in no loss, as
+    when people choose one word after the other."""
 
     @model_validator(mode="after")
     def _own_checks(self) -> "DataConfig":
@@ -82,11 +86,11 @@ class DataConfig(Section):
             raise ValueError(f"data.path and data.pairs both name {min(twice)}; name it once")
         if self.path and not self.views:
             raise ValueError("data.views is empty; name what the samples of data.path show, as in {pinyin: 1}")
-        known = {"views": VIEWS, "mixed": POSITION_VIEWS, "wrong": WRONG_KINDS}
-        for field, names in known.items():
+        known = {"views": ("view", VIEWS), "mixed": ("kind", POSITION_VIEWS), "wrong": ("kind", WRONG_KINDS)}
+        for field, (what, names) in known.items():
             for name in getattr(self, field):
                 if name not in names:
-                    raise ValueError(f"data.{field}.{name}: {explain_unknown(field, name, names)}")
+                    raise ValueError(f"data.{field}.{name}: {explain_unknown(what, name, names)}")
         for pair in self.fuzzy:
             if pair not in FUZZY_PAIRS:
                 raise ValueError(f"data.fuzzy: {pair}: {explain_unknown('pair', pair, FUZZY_PAIRS)}")

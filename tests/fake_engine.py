@@ -19,6 +19,7 @@ from hzlm.vocabulary import Vocabulary
 
 T = TypeVar("T")
 KINDS = ("weights", "masters", "exp_avg", "exp_avg_sq")
+"""What every engine holds; one with averages holds those too."""
 
 
 def logical_tensor(kind: str, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -75,8 +76,11 @@ class FakeEngine:
     partitions go over the borders of tensors, and may be empty.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh = ALONE, seed: int = 0):
+    def __init__(
+        self, config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh = ALONE, seed: int = 0, averaged: bool = False
+    ):
         self.mesh = mesh
+        self.kinds = (*KINDS, "averages") if averaged else KINDS
         self.optimizer_steps = 0
         self.loss_scale: dict[str, float | int] | None = None
         self.parameters: dict[str, ParameterState] = {}
@@ -93,7 +97,7 @@ class FakeEngine:
         generator = make_generator(seed, "borders", mesh.pipe.index, mesh.tensor.index)
         drawn = torch.randint(total + 1, (mesh.data.size - 1,), generator=generator).tolist()
         low, high = sorted([0, *drawn, total])[mesh.data.index : mesh.data.index + 2]
-        flats = [torch.zeros(high - low) for _ in KINDS[1:]]
+        flats = [torch.zeros(high - low) for _ in self.kinds[1:]]
         begin = 0
         for name, weight in weights.items():
             first, last = (min(max(edge - begin, 0), weight.numel()) for edge in (low, high))
@@ -114,10 +118,12 @@ class FakeEngine:
         self.loss_scale = {"scale": 1024.0, "good_steps": 3}
         return self
 
-    def differences(self, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Where it does not hold what `fill` puts in."""
+    def differences(self, kinds: tuple[str, ...], source: str | None = None) -> list[tuple[str, str]]:
+        """Where it does not hold what `fill` puts in; source: what it puts into this kind instead."""
         return [
-            (kind, name) for name, kind, own, expected in self._compared() if kind in kinds and not own.equal(expected)
+            (kind, name)
+            for name, kind, own, expected in self._compared(source)
+            if kind in kinds and not own.equal(expected)
         ]
 
     def loss_scale_state(self) -> dict[str, float | int] | None:
@@ -129,14 +135,14 @@ class FakeEngine:
         if optimizer_steps is not None:
             self.optimizer_steps, self.loss_scale = optimizer_steps, loss_scale
 
-    def _compared(self) -> list[tuple[str, str, Tensor, Tensor]]:
+    def _compared(self, source: str | None = None) -> list[tuple[str, str, Tensor, Tensor]]:
         """(name, kind, what it holds, what `fill` puts there)."""
         found = []
         for name, state in self.parameters.items():
             sharding = state.weight.__dict__.get("sharding")
             shape = tuple(state.weight.shape) if sharding is None else sharding.shape
-            for kind in KINDS:
-                whole = logical_tensor(kind, name, shape)
+            for kind in self.kinds:
+                whole = logical_tensor(source or kind, name, shape)
                 expected = whole if sharding is None else sharding.take(whole)
                 if kind == "weights":
                     found.append((name, kind, state.weight.data, expected))

@@ -67,6 +67,7 @@ def micro_batches(vocabulary: Vocabulary) -> list[MicroBatch]:
         batch.segments,
         batch.target,
         batch.asked * (MICRO_BATCHES / counted),
+        torch.zeros_like(batch.target),
     )
     return whole.cut(ROWS)
 

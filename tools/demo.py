@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hzlm.config import load_config
 from hzlm.decode.converter import Converter
+from hzlm.evaluate.files import read_examples
 from hzlm.evaluate.fuse import fuse
 from hzlm.evaluate.report import Evaluation
-from hzlm.evaluate.run import evaluate, read_examples
+from hzlm.evaluate.run import evaluate
 from hzlm.evaluate.samples import pinyin_of, show_conversions
 from hzlm.tools.demo_data import prepare_demo
 from hzlm.tools.plot import plot_runs

@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from hzlm.commands.arguments import count
-from hzlm.errors import UserError
+from hzlm.commands.standard_input import read_blocks
 
 if TYPE_CHECKING:
     from hzlm.decode.converter import Converter
@@ -17,6 +16,7 @@ SUMMARY = "turn pinyin into hanzi"
 EXAMPLES = (
     'hzlm convert runs/first "wo ai bei jing"',
     'hzlm convert runs/first "wo3 ai4 bei3 jing1" --n-best 5',
+    'hzlm convert runs/first "ta" --context 她是我的老师。',
     "hzlm convert runs/first < pinyin.txt > hanzi.txt",
 )
 
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="run folder or checkpoint")
     parser.add_argument("text", nargs="?", metavar="PINYIN", help="syllables; without it, lines of standard input")
+    parser.add_argument("--context", default="", metavar="TEXT", help="what stands before it; helps to choose")
     parser.add_argument("--n-best", type=count, metavar="K",
                          help="print up to K candidates, one a line: rank, text, score (log-probability)")  # fmt: skip
     parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 or 30 at least)")
@@ -42,28 +43,15 @@ def run(options: argparse.Namespace) -> None:
     if options.text is not None:
         _convert_lines(converter, [("the text", options.text)], options)
         return
-    # Someone who types wants each answer at once; a pipe is quicker in blocks.
-    block = 1 if sys.stdin.isatty() else LINES_AT_ONCE
-    lines = _read_lines(sys.stdin.buffer)
     with Progress(None, "converting", "lines") as progress:
-        while batch := list(islice(lines, block)):
+        for batch in read_blocks(LINES_AT_ONCE):
             _convert_lines(converter, batch, options)
             progress.advance(len(batch))
 
 
-def _read_lines(stream: BinaryIO) -> Iterator[tuple[str, str]]:
-    """Each line of standard input with its place."""
-    for number, line in enumerate(stream, start=1):
-        where = f"standard input, line {number}"
-        try:
-            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise UserError(f"{where}: no UTF-8 text; convert it to UTF-8 first") from None
-
-
 def _convert_lines(converter: "Converter", lines: Sequence[tuple[str, str]], options: argparse.Namespace) -> None:
     """Print the conversion of every line, in order; a blank line stays blank."""
-    sources = [converter.read(text, where) for where, text in lines if text.strip()]
+    sources = [converter.read(text, where, context=options.context) for where, text in lines if text.strip()]
     results = iter(converter.search(sources, options.n_best or 1, options.beam))
     for _, text in lines:
         if not text.strip():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Self
 
 from hzlm.data.dataset import VOCABULARY_FILE, Dataset
@@ -35,7 +36,8 @@ class Blend:
             UserError: a dataset cannot be used, its train split is empty, two have different vocabularies or the same
                 content.
         """
-        opened = [(Dataset.open(folder, split), weight) for folder, weight in config.path.items()]
+        opened = [_open(folder, split, weight, False) for folder, weight in config.path.items()]
+        opened += [_open(folder, split, weight, True) for folder, weight in config.pairs.items()]
         filled = [(dataset, weight) for dataset, weight in opened if len(dataset) > 0]
         if split == "train":
             for dataset, _ in opened:
@@ -74,6 +76,16 @@ class Blend:
     def _longest(self) -> list[int]:
         """Positions of the longest sentence of each dataset: one pass over all lengths."""
         return [int(dataset.lengths.max()) for dataset in self.datasets]
+
+
+def _open(folder: Path, split: str, weight: float, as_pairs: bool) -> tuple[Dataset, float]:
+    """Raises UserError where the dataset is not of the kind that the config takes it for."""
+    dataset = Dataset.open(folder, split)
+    if as_pairs and not dataset.is_pairs:
+        raise UserError(f"data.pairs: {folder} is a dataset of hzlm prepare; name it in data.path")
+    if dataset.is_pairs and not as_pairs:
+        raise UserError(f"data.path: {folder} is of hzlm pairs, without readings for the views; name it in data.pairs")
+    return dataset, weight
 
 
 def _check_together(datasets: Sequence[Dataset]) -> None:

@@ -4,13 +4,13 @@
     {train,dev,test}.{hanzi,reading,marks}.{bin,idx}    one sequence a sentence, one number a position
     {train,dev,test}.json                               sidecar: sizes, checksums, counts, vocabulary fingerprint
 
-`hzlm prepare` adds report.json and, of the held-out splits, dev.tsv and test.tsv.
+`hzlm prepare` adds report.json and, of the held-out splits, dev.tsv and test.tsv. `hzlm pairs` makes datasets of pairs,
+whose sidecars say "source": "given": their readings are sources as somebody gave them.
 """
 
-import bisect
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,6 @@ import numpy.typing as npt
 from hzlm.data.indexed import IndexedReader, IndexedWriter
 from hzlm.data.indexed_layout import bin_path, idx_path
 from hzlm.data.indexed_streams import check_streams, id_dtype
-from hzlm.data.marks import MARK_FOLLOWS
 from hzlm.errors import UserError
 from hzlm.stored_files import describe_file, replacing
 from hzlm.stored_json import load_json
@@ -34,6 +33,8 @@ VOCABULARY_FILE = "vocabulary.json"
 
 FORMAT = "hzlm-dataset"
 VERSION = 2
+ANNOTATED, GIVEN = "annotated", "given"
+"""What a sidecar may have as "source"; none means ANNOTATED."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Record:
     hanzi: npt.NDArray[np.int32]
     """int32 [N], target ids; [UNK] for a character outside the vocabulary."""
     reading: npt.NDArray[np.int32]
-    """int32 [N], toned syllable ids; what has no reading carries its id in `hanzi`."""
+    """int32 [N], toned syllable ids; what has no reading carries its id in `hanzi`. Of a pair: the given source."""
     marks: npt.NDArray[np.uint8]
     """uint8 [N], as `hzlm.data.marks` says."""
 
@@ -51,12 +52,14 @@ class Record:
 class SplitWriter:
     """Writes one split of a dataset: its streams, and with `finish` its sidecar.
 
-    As a context manager it leaves no partial file behind when its block fails.
+    As a context manager it leaves no partial file behind when its block fails. With `is_pairs` the readings are given
+    sources.
     """
 
-    def __init__(self, folder: Path, split: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, folder: Path, split: str, vocabulary: Vocabulary, is_pairs: bool = False) -> None:
         self._folder = folder
         self._split = split
+        self._source = {"source": GIVEN} if is_pairs else {}
         self._fingerprint = vocabulary.fingerprint
         ids = id_dtype(vocabulary)
         self._streams = {
@@ -95,7 +98,7 @@ class SplitWriter:
         self._positions += len(record.hanzi)
 
     def append(self, dataset: "Dataset", start: int = 0, end: int | None = None) -> None:
-        """Appends the documents `start` to `end` of a dataset of the same vocabulary (all of them)."""
+        """Appends the documents `start` to `end` of a dataset of the same kind and vocabulary (all of them)."""
         first, last = (dataset.documents.item(at) for at in (start, -1 if end is None else end))
         for stream, writer in self._streams.items():
             writer.append(dataset.streams[stream], start, end)
@@ -117,6 +120,7 @@ class SplitWriter:
             "format": FORMAT,
             "version": VERSION,
             "split": self._split,
+            **self._source,
             "sequences": self._sequences,
             "positions": self._positions,
             "vocabulary": self._fingerprint,
@@ -173,12 +177,17 @@ class Dataset:
         if vocabulary.fingerprint != info["vocabulary"]:
             raise UserError(f"{folder / VOCABULARY_FILE}: not the vocabulary that this dataset was made with")
         streams = {stream: IndexedReader(stream_prefix(folder, split, stream)) for stream in STREAMS}
-        check_streams(streams, vocabulary)
+        check_streams(streams, vocabulary, holds_pairs(info))
         hanzi = streams["hanzi"]
         if [info["sequences"], info["positions"]] != [len(hanzi), len(hanzi.numbers)]:
             path = sidecar_path(folder, split)
             raise UserError(f"{path}: this file is damaged: its counts are not its streams'; prepare the dataset again")
         return cls(folder, split, info, vocabulary, streams)
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether the readings are sources as they were given, in place of annotations."""
+        return holds_pairs(self.info)
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
@@ -208,23 +217,6 @@ class Dataset:
         except IndexError as error:
             raise self._outside(index) or error from None
 
-    def context(self, index: int, positions: int) -> list[int]:
-        """The sentences before sentence `index` in its document's text: their numbers, in the order of the text.
-
-        As many as fit into so many positions, back to where one is missing: the text's start, or a sentence that was
-        left out of the dataset.
-        """
-        # Not by numpy's searchsorted, which would copy the whole array to align it.
-        document = bisect.bisect_right(self.documents, index) - 1
-        start = self.documents.item(document)
-        before = index
-        while before > start and (self._marks[before][:1] & MARK_FOLLOWS).any():
-            positions -= self.lengths.item(before - 1)
-            if positions < 0:
-                break
-            before -= 1
-        return list(range(before, index))
-
     def _outside(self, index: int) -> UserError | None:
         """What is wrong where sentence `index` holds ids outside the vocabulary; None where it holds none."""
         for reader in (self._hanzi, self._reading):
@@ -245,6 +237,11 @@ def sidecar_path(folder: Path, split: str) -> Path:
     return folder / f"{split}.json"
 
 
+def holds_pairs(info: Mapping[str, Any]) -> bool:
+    """Whether a sidecar is that of pairs."""
+    return info.get("source") == GIVEN
+
+
 def read_sidecar(folder: Path, split: str) -> dict[str, Any]:
     """The sidecar of a split, once it is known to name exactly the files of its split; else `UserError`."""
     path = sidecar_path(folder, split)
@@ -262,6 +259,7 @@ def read_sidecar(folder: Path, split: str) -> dict[str, Any]:
         and all(isinstance(file, dict) and file.keys() == {"bytes", "sha256"} for file in files.values())
         and {"sequences", "positions", "vocabulary"} <= info.keys()
         and info.get("split") == split
+        and info.get("source", ANNOTATED) in (ANNOTATED, GIVEN)
     )
     if not complete:
         raise UserError(f"{path}: this file is damaged: entries are missing or wrong; prepare the dataset again")

@@ -35,6 +35,12 @@ def are_toned(reading: npt.NDArray[np.integer], vocabulary: Vocabulary) -> npt.N
     return (reading >= vocabulary.toned_start) & (reading < vocabulary.key_start)
 
 
+def are_given(reading: npt.NDArray[np.integer], vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:
+    """Which ids [N] can be the source of a pair: targets, [UNK], and syllables with or without tone. bool [N]."""
+    is_syllable = (reading >= vocabulary.syllable_start) & (reading < vocabulary.key_start)
+    return is_syllable | are_targets(reading, vocabulary)
+
+
 def check_types(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary) -> None:
     """Raises `UserError` where a stream, by the names of `hzlm.data.dataset.STREAMS`, is not stored as it should be."""
     for stream, reader in streams.items():
@@ -43,12 +49,13 @@ def check_types(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary) ->
             raise UserError(f"{idx_path(reader.prefix)}: holds {reader.dtype} instead of {expected}; {_REMEDY}")
 
 
-def check_streams(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary) -> None:
+def check_streams(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary, is_pairs: bool) -> None:
     """Looks at the types, and at a bounded number of lengths, offsets and ids.
 
     Args:
         streams: by the names of `hzlm.data.dataset.STREAMS`, hanzi first.
         vocabulary: that of the ids.
+        is_pairs: the readings are given sources.
 
     Raises:
         UserError: they cannot be the streams of one split; the text names the file.
@@ -61,7 +68,7 @@ def check_streams(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary) 
     for place in _spread(len(hanzi), _BLOCK, _MOST_BLOCKS):
         _check_index(streams, place)
     for place in _spread(len(hanzi.numbers), _ID_BLOCK, _MOST_ID_BLOCKS):
-        _check_ids(streams, vocabulary, place)
+        _check_ids(streams, vocabulary, is_pairs, place)
     for reader in streams.values():
         reader.release()
 
@@ -81,13 +88,16 @@ def _check_index(streams: Mapping[str, IndexedReader], block: slice) -> None:
             raise _not_aligned(reader)
 
 
-def _check_ids(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary, block: slice) -> None:
+def _check_ids(streams: Mapping[str, IndexedReader], vocabulary: Vocabulary, is_pairs: bool, block: slice) -> None:
     hanzi, reading = streams["hanzi"].numbers[block], streams["reading"].numbers[block]
     if not are_targets(hanzi, vocabulary).all():
         path = bin_path(streams["hanzi"].prefix)
         raise UserError(f"{path}: holds ids that are no targets of the vocabulary; {_REMEDY}")
-    if not (are_toned(reading, vocabulary) | (reading == hanzi)).all():
-        path = bin_path(streams["reading"].prefix)
+    path = bin_path(streams["reading"].prefix)
+    if is_pairs:
+        if not are_given(reading, vocabulary).all():
+            raise UserError(f"{path}: holds ids that no given source has; {_REMEDY}")
+    elif not (are_toned(reading, vocabulary) | (reading == hanzi)).all():
         raise UserError(f"{path}: holds ids that are neither syllables nor the character itself; {_REMEDY}")
 
 

@@ -1,13 +1,14 @@
 """The order in which a run sees its samples: a pure function of (seed, place in the order)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
 from hzlm.data.blend import Blend
+from hzlm.data.context import count_preceding, positions_before
 from hzlm.data.packing import pack
 from hzlm.data.permutation import derive_keys, permute
 from hzlm.parallel.random import derive_seed
@@ -37,13 +38,16 @@ class Samples:
     """Its number in that dataset."""
     epochs: Numbers
     """How often that dataset was read whole before."""
+    contexts: Numbers
+    """How many of the sentences before it in the text stand before it as context."""
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, chosen: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "Samples":
         """Some of them, by index or mask."""
-        return Samples(self.places[chosen], self.datasets[chosen], self.records[chosen], self.epochs[chosen])
+        parts = (self.places, self.datasets, self.records, self.epochs, self.contexts)
+        return Samples(*(part[chosen] for part in parts))
 
 
 class SampleOrder:
@@ -72,7 +76,7 @@ class SampleOrder:
         for number, (size, seed) in enumerate(zip(self._sizes.tolist(), self._seeds, strict=True)):
             mine = np.flatnonzero(datasets == number)
             records[mine] = permute(records[mine], size, derive_keys(seed, epochs[mine]))
-        return Samples(places, datasets, records, epochs)
+        return Samples(places, datasets, records, epochs, np.zeros(len(places), np.int64))
 
 
 class RowOrder:
@@ -83,13 +87,22 @@ class RowOrder:
     W rows: w * W + r, one integer, names row r of window w. This cursor is all that a run has to remember of its data.
     """
 
-    def __init__(self, blend: Blend, row_length: int, seed: int) -> None:
-        """row_length: positions of a row, no fewer than the longest sentence has characters."""
+    def __init__(self, blend: Blend, row_length: int, seed: int, context: int = 0, context_rate: float = 1.0) -> None:
+        """A run's order.
+
+        Args:
+            blend: what is read.
+            row_length: positions of a row, no fewer than the longest sentence has.
+            seed: of the order.
+            context: most positions of preceding sentences that stand before a sample.
+            context_rate: share of the samples that are given them.
+        """
         sizes = [len(dataset) for dataset in blend.datasets]
         seeds = [derive_seed(seed, "order", dataset.fingerprint) for dataset in blend.datasets]
         self._order = SampleOrder(sizes, blend.sample_shares, seeds)
-        self._lengths = [dataset.lengths for dataset in blend.datasets]
+        self._datasets = blend.datasets
         self._row_length = row_length
+        self._context, self._context_rate = context, context_rate
         self._seed = seed
         # a small blend is not packed with its own repetitions
         self._window = min(WINDOW, sum(sizes))
@@ -124,7 +137,18 @@ class RowOrder:
         return float(self._lengths_of(samples).sum()) / (len(self._pack(0, samples)) * self._row_length)
 
     def _samples(self, window: int) -> Samples:
-        return self._order.at(np.arange(window * self._window, (window + 1) * self._window))
+        samples = self._order.at(np.arange(window * self._window, (window + 1) * self._window))
+        return self._give_context(window, samples) if self._context else samples
+
+    def _give_context(self, window: int, samples: Samples) -> Samples:
+        """The samples of a window, some of them with the sentences before them."""
+        room = np.minimum(self._context, self._row_length - self._lengths_of(samples))
+        drawn = numpy_generator(self._seed, "context", window).random(len(samples)) < self._context_rate
+        contexts = np.zeros(len(samples), np.int64)
+        for number, dataset in enumerate(self._datasets):
+            mine = np.flatnonzero(drawn & (samples.datasets == number))
+            contexts[mine] = count_preceding(dataset, samples.records[mine], room[mine])
+        return replace(samples, contexts=contexts)
 
     def _pack(self, window: int, samples: Samples) -> list[Numbers]:
         """The samples of each row, as indexes into `samples`."""
@@ -132,9 +156,12 @@ class RowOrder:
         return [rows[number] for number in numpy_generator(self._seed, "rows", window).permutation(len(rows))]
 
     def _lengths_of(self, samples: Samples) -> Numbers:
-        """Characters in each sample, int64 [n]."""
+        """Positions of each sample with its context, int64 [n]."""
         found = np.empty(len(samples), np.int64)
-        for number, lengths in enumerate(self._lengths):
+        for number, dataset in enumerate(self._datasets):
             mine = np.flatnonzero(samples.datasets == number)
-            found[mine] = lengths[samples.records[mine]]
+            records, contexts = samples.records[mine], samples.contexts[mine]
+            found[mine] = dataset.lengths[records]
+            if contexts.any():
+                found[mine] += positions_before(dataset, records, contexts)
         return found

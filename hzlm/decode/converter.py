@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hzlm.decode.beam import CandidateTable, Scorer, beam_search
+from hzlm.decode.beam import CandidateTable, Prefix, Scorer, beam_search
 from hzlm.decode.companion import Companion
 from hzlm.decode.scorers import FusedScorer, ModelScorer, NgramScorer
+from hzlm.decode.sentences import split_sentences
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.model.pretrained import load_model
-from hzlm.pinyin import LITERAL, parse_pinyin
+from hzlm.pinyin import LITERAL, SYLLABLE, TONES, parse_pinyin
+from hzlm.sounds import fuzzy_alternatives
 from hzlm.vocabulary import Vocabulary
 
 BATCH_SIZE = 64
@@ -45,64 +47,83 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Source:
-    """A checked text of N positions, as the model reads it."""
+    """A checked text as the model reads it: P positions of context, and N - P of the text itself."""
 
     ids: npt.NDArray[np.int64]
     """int64 [N], source token ids."""
     literals: tuple[str | None, ...]
-    """What stands for itself at each position (`Vocabulary.cut`); None at syllables, which stand for one hanzi each."""
+    """What stands for itself at each of the N - P positions (`Vocabulary.cut`); None at syllables, which stand for one
+    hanzi each."""
+    context: int = 0
+    """P."""
+    begun: int = 0
+    """How many of them, the last ones, belong to the sentence that the text goes on with."""
 
     @property
     def characters(self) -> tuple[str | None, ...]:
-        """Each character of the sentence that stands for itself; None for each that a syllable asks for."""
+        """Each character of the text that stands for itself; None for each that a syllable asks for."""
         return tuple(character for literal in self.literals for character in ([None] if literal is None else literal))
 
 
 class Converter:
     """Turns pinyin into hanzi with one trained model, and with its n-gram companion if it has one."""
 
-    def __init__(self, model: EncoderDecoder, vocabulary: Vocabulary, companion: Companion | None = None) -> None:
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        vocabulary: Vocabulary,
+        companion: Companion | None = None,
+        fuzzy: Sequence[str] = (),
+    ) -> None:
+        """fuzzy: sounds that may stand for each other in what is typed (`hzlm.data_config.FUZZY_PAIRS`)."""
         self.vocabulary = vocabulary
         self.companion = companion
         """May be replaced between two searches."""
         self._max_length = model.config.max_length
         self._device = model.tokens.weight.device
         self._scorer = ModelScorer(model.eval(), quick=True)
-        self._table = CandidateTable(vocabulary)
+        self._table = CandidateTable(vocabulary, _fuzzy_tokens(fuzzy, vocabulary))
 
     @classmethod
-    def load(cls, path: Path | str) -> "Converter":
+    def load(cls, path: Path | str, fuzzy: Sequence[str] = ()) -> "Converter":
         """Read a checkpoint, or the latest one of a run folder, and the run folder's companion (`hzlm fuse`) if any.
 
-        The path of a checkpoint gives the model alone. Raises `UserError` where something is missing or damaged.
+        The path of a checkpoint gives the model alone; `fuzzy` is as of `Converter`. Raises `UserError` where
+        something is missing or damaged.
         """
         model, vocabulary = load_model(Path(path))
-        return cls(model, vocabulary, Companion.load(Path(path), vocabulary))
+        return cls(model, vocabulary, Companion.load(Path(path), vocabulary), fuzzy)
 
-    def convert(self, pinyin: str) -> str:
-        """The best conversion of one text. Raises `UserError` as `read` does."""
-        return self.candidates([pinyin], n_best=1)[0][0].text
+    def convert(self, pinyin: str, context: str = "") -> str:
+        """The best conversion of one text; context and errors are as of `read`."""
+        return self.candidates([pinyin], n_best=1, context=context)[0][0].text
 
-    def candidates(self, pinyin_list: Sequence[str], n_best: int = 5, beam: int | None = None) -> list[list[Candidate]]:
+    def candidates(
+        self, pinyin_list: Sequence[str], n_best: int = 5, beam: int | None = None, context: str = ""
+    ) -> list[list[Candidate]]:
         """The conversions of each text, best first; fewer than `n_best` where there are no more.
 
         Args:
             pinyin_list: texts of syllables, with or without tone, and literal characters.
             n_best: candidates wanted of each text.
             beam: width of the search; None stands for `n_best`, but no narrower than NARROWEST.
+            context: what stands before each of the texts (`read`).
 
         Raises:
             UserError: a text is no pinyin or too long.
         """
-        sources = [self.read(text, f"text {number}") for number, text in enumerate(pinyin_list, start=1)]
+        numbered = enumerate(pinyin_list, start=1)
+        sources = [self.read(text, f"text {number}", context=context) for number, text in numbered]
         return self.search(sources, n_best, beam)
 
-    def read(self, pinyin: str, where: str, lenient: bool = False) -> Source:
+    def read(self, pinyin: str, where: str, lenient: bool = False, context: str = "") -> Source:
         """Check a text, whose place `where` names in messages.
 
         Args:
             lenient: a syllable that no hanzi of this model has becomes □ in the answer and is no error, so that a
                 measurement can count it as wrong.
+            context: hanzi and all else that stands before the caret; helps to choose, and is no part of the answer.
+                Where it is longer than the model can take beside the text, its beginning is left out.
 
         Raises:
             UserError: it holds something that is no syllable, or a syllable that no hanzi of this model has,
@@ -124,7 +145,8 @@ class Converter:
         if len(ids) > self._max_length:
             unit = "characters" if self.vocabulary.pieces is None else "positions"
             raise UserError(f"{where}: {len(ids)} {unit}, but this model takes {self._max_length} at most; split it")
-        return Source(np.array(ids, dtype=np.int64), tuple(literals))
+        before, begun = self._read_context(context, self._max_length - len(ids))
+        return Source(np.array(before + ids, dtype=np.int64), tuple(literals), len(before), begun)
 
     def search(
         self,
@@ -144,15 +166,33 @@ class Converter:
         beam = max(NARROWEST[system], n_best) if beam is None else beam
         scorer = self._scorer_of(system)
         results: list[list[Candidate]] = [[] for _ in sources]
-        by_length = sorted(range(len(sources)), key=lambda index: len(sources[index].ids))
-        for start in range(0, len(sources), BATCH_SIZE):
-            batch = by_length[start : start + BATCH_SIZE]
-            rows = self._search_batch([sources[i] for i in batch], n_best, beam, scorer)
-            for index, found in zip(batch, rows, strict=True):
-                results[index] = found
-            if advance is not None:
-                advance(len(batch))
+        by_length = sorted(range(len(sources)), key=lambda index: (sources[index].context, len(sources[index].ids)))
+        for _, group in groupby(by_length, key=lambda index: sources[index].context):
+            while batch := list(islice(group, BATCH_SIZE)):
+                rows = self._search_batch([sources[i] for i in batch], n_best, beam, scorer)
+                for index, found in zip(batch, rows, strict=True):
+                    results[index] = found
+                if advance is not None:
+                    advance(len(batch))
         return results
+
+    def _read_context(self, context: str, room: int) -> tuple[list[int], int]:
+        """The ids of the end of a context, at most `room`, and how many of them belong to a sentence that goes on.
+
+        As in training there is no white space between sentences. No character is cut that stands at several positions.
+        """
+        ended, going_on = split_sentences(context)
+        ids: list[int] = self.vocabulary.encode(going_on.lstrip()).tolist()
+        parts = self.vocabulary.cut(going_on.lstrip())
+        begun = len(ids)
+        while ended and len(ids) < room:
+            sentence = ended.pop().strip()
+            ids[:0] = self.vocabulary.encode(sentence).tolist()
+            parts[:0] = self.vocabulary.cut(sentence)
+        start = max(0, len(ids) - room)
+        while 0 < start < len(ids) and parts[start - 1] == "":
+            start += 1
+        return ids[start:], min(len(ids) - start, begun)
 
     def _scorer_of(self, system: System) -> Scorer:
         if system == "model":
@@ -166,10 +206,12 @@ class Converter:
         rows = [torch.from_numpy(source.ids) for source in sources]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.vocabulary.pad_id)
         lengths = torch.tensor([len(row) for row in rows])
-        found = beam_search(scorer, padded.to(self._device), lengths.to(self._device), self._table, beam, n_best)
+        prefix = Prefix(sources[0].context, tuple(source.begun for source in sources))
+        padded, lengths = padded.to(self._device), lengths.to(self._device)
+        found = beam_search(scorer, padded, lengths, self._table, beam, n_best, prefix)
         return [
             [
-                Candidate(self._text(ids[: len(source.ids)], source.literals), log_probability)
+                Candidate(self._text(ids[: len(source.literals)], source.literals), log_probability)
                 for ids, log_probability in zip(all_ids, log_probabilities, strict=True)
                 if log_probability > -np.inf
             ]
@@ -185,10 +227,21 @@ class Converter:
 
     def _id_of_syllable(self, token: str, where: str, lenient: bool) -> int:
         token_id = self.vocabulary.id_of(token)
-        if len(self.vocabulary.candidates(token_id)) == 0:
+        if not self._table.allows_any(token_id):
             if lenient:
                 return self.vocabulary.unknown_id
             reading = token.partition(":")[2]
             remedy = f"leave the tone out: {reading[:-1]}" if reading[-1].isdigit() else "train with text that has one"
             raise UserError(f"{where}: this model knows no hanzi that is read {reading}; {remedy}")
         return token_id
+
+
+def _fuzzy_tokens(pairs: Sequence[str], vocabulary: Vocabulary) -> dict[int, list[int]]:
+    """The syllables, without tone and with each, that may be typed for others, as ids: each with these others."""
+    return {
+        vocabulary.id_of(f"{SYLLABLE}{syllable}{tone}"): [
+            vocabulary.id_of(f"{SYLLABLE}{other}{tone}") for other in others
+        ]
+        for syllable, others in fuzzy_alternatives(pairs).items()
+        for tone in ("", *TONES)
+    }

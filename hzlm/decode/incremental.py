@@ -87,7 +87,7 @@ class IncrementalDecoder:
         return lambda x: functional.linear(x, weight, bias)
 
     def start(self, memory: Tensor, segments: Tensor, beam: int) -> None:
-        """Before the first position.
+        """Before the first position, and before `fill` where there is a prefix.
 
         Args:
             memory: [B, N, W], the encoder's output.
@@ -96,7 +96,7 @@ class IncrementalDecoder:
         """
         batch, length, width = memory.shape
         size = width // self._heads
-        self._memory, self._beam, self._position = memory, beam, 0
+        self._memory, self._beam, self._position, self._prefix = memory, beam, 0, 0
         # [2 L, B * H, N, D]: keys of block 0, values of block 0, keys of block 1, ...
         crossed = self._memory_keys_values(memory).view(batch, length, -1, self._heads, size)
         self._crossed = crossed.permute(2, 0, 3, 1, 4).reshape(-1, batch * self._heads, length, size)
@@ -107,9 +107,41 @@ class IncrementalDecoder:
         self._past = memory.new_empty(length, len(self._blocks), 2, batch * beam, width)
         self._spare = torch.empty_like(self._past)
 
+    def fill(self, tokens: Tensor) -> Tensor:
+        """Runs the first P positions at once, right behind `start`: what all hypotheses of a sentence have seen.
+
+        Args:
+            tokens: int64 [B, P], the target token before each of them ([BOS] first).
+
+        Returns:
+            [B, P, W], what `logits` takes.
+        """
+        batch, self._prefix = tokens.shape
+        x = functional.embedding(tokens, self._tokens) + self._positions[: self._prefix]
+        if self._aligned:
+            x = x + self._memory[:, : self._prefix]
+        x = x.flatten(0, 1)
+        self._position = self._prefix
+        for number, block in enumerate(self._blocks):
+            joined = block.query_key_value(block.self_norm(x)).view(batch, self._prefix, 3, -1)
+            kept = joined[:, :, 1:].permute(1, 2, 0, 3).repeat_interleave(self._beam, dim=2)
+            # no hypothesis reorders what all have in common, so both memories hold it
+            self._past[: self._prefix, number] = self._spare[: self._prefix, number] = kept
+            query, key, value = joined.unflatten(3, (self._heads, -1)).permute(2, 0, 3, 1, 4)
+            seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            x = self._finish_block(x, seen.transpose(1, 2).reshape(x.shape), number)
+        return x.view(batch, self._prefix, -1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [R, W] -> [R, targets]; index i is the token id target_start + i."""
+        return self._output(self._norm(hidden))
+
     def reorder(self, rows: Tensor) -> None:
-        """Lets hypothesis i of the B * K go on from what was hypothesis rows[i]; rows int64 [B * K]."""
-        now = slice(0, self._position)
+        """Lets hypothesis i of the B * K go on from what was hypothesis rows[i]; rows int64 [B * K].
+
+        After `fill` the two are hypotheses of one sentence.
+        """
+        now = slice(self._prefix, self._position)
         torch.index_select(self._past[now], 3, rows, out=self._spare[now])
         self._past, self._spare = self._spare, self._past
 
@@ -120,7 +152,7 @@ class IncrementalDecoder:
             tokens: int64 [B, K], the target token before that position ([BOS] at the first).
 
         Returns:
-            Logits [B * K, targets]; index i is the token id target_start + i.
+            Logits [B * K, targets] (`logits`).
         """
         position = self._position
         x = functional.embedding(tokens, self._tokens) + self._positions[position]
@@ -131,10 +163,15 @@ class IncrementalDecoder:
         for number, block in enumerate(self._blocks):
             joined = block.query_key_value(block.self_norm(x)).view(len(x), 3, -1)
             self._past[position, number] = joined[:, 1:].transpose(0, 1)
-            x = x + block.self_output(self._attend_past(joined[:, 0], number))
-            x = x + block.cross_output(self._attend_memory(block.cross_query(block.cross_norm(x)), number))
-            x = x + block.contract(block.expand(block.feed_forward_norm(x)).relu_())
-        return self._output(self._norm(x))
+            x = self._finish_block(x, self._attend_past(joined[:, 0], number), number)
+        return self.logits(x)
+
+    def _finish_block(self, x: Tensor, seen: Tensor, number: int) -> Tensor:
+        """What a block does with x [rows, W] and what its self attention has seen, both of any rows a sentence."""
+        block = self._blocks[number]
+        x = x + block.self_output(seen)
+        x = x + block.cross_output(self._attend_memory(block.cross_query(block.cross_norm(x)), number))
+        return x + block.contract(block.expand(block.feed_forward_norm(x)).relu_())
 
     def _attend_past(self, query: Tensor, number: int) -> Tensor:
         """query [B * K, W] looks at the positions so far -> [B * K, W]."""
@@ -149,13 +186,13 @@ class IncrementalDecoder:
         return torch.bmm(scores.softmax(dim=-1), values).view(query.shape)
 
     def _attend_memory(self, query: Tensor, number: int) -> Tensor:
-        """query [B * K, W] looks at the encoder's output: the beams of a sentence are the queries of one row."""
+        """query [B * Q, W] looks at the encoder's output: the Q beams or positions of a sentence are one matrix."""
         keys, values = self._crossed[2 * number], self._crossed[2 * number + 1]
-        size = keys.shape[-1]
-        queries = query.view(-1, self._beam, self._heads, size).transpose(1, 2).reshape(-1, self._beam, size)
+        size, asked = keys.shape[-1], len(query) * self._heads // len(keys)
+        queries = query.view(-1, asked, self._heads, size).transpose(1, 2).reshape(-1, asked, size)
         scores = torch.baddbmm(self._cross_bias, queries, keys.transpose(1, 2), alpha=size**-0.5)
-        seen = torch.bmm(scores.softmax(dim=-1), values)  # [B * H, K, D]
-        return seen.view(-1, self._heads, self._beam, size).transpose(1, 2).reshape(query.shape)
+        seen = torch.bmm(scores.softmax(dim=-1), values)  # [B * H, Q, D]
+        return seen.view(-1, self._heads, asked, size).transpose(1, 2).reshape(query.shape)
 
 
 def _normalise(norm: nn.LayerNorm) -> Operation:

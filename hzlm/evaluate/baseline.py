@@ -6,6 +6,8 @@ from hzlm.vocabulary import Vocabulary
 
 def most_frequent_hanzi(vocabulary: Vocabulary, source: Source) -> str:
     """The sentence that looks at each position alone; what is unknown or a literal stays itself."""
-    answers = [i if i == vocabulary.unknown_id else vocabulary.candidates(i)[0] for i in source.ids.tolist()]
+    answers = [
+        i if i == vocabulary.unknown_id else vocabulary.candidates(i)[0] for i in source.ids[source.context :].tolist()
+    ]
     texts = vocabulary.texts(answers)
     return "".join(text if literal is None else literal for text, literal in zip(texts, source.literals, strict=True))

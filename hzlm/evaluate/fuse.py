@@ -8,8 +8,8 @@ from hzlm.decode.companion import Companion, Fusion, save_companion
 from hzlm.decode.converter import Converter, System
 from hzlm.decode.ngram import NGRAM_FILE, NgramModel
 from hzlm.errors import UserError
+from hzlm.evaluate.files import Example, Line, parse_line, read_lines
 from hzlm.evaluate.metrics import character_accuracy
-from hzlm.evaluate.run import Example, Line, parse_line, read_lines
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import find_checkpoint, load_model, step_of
 from hzlm.progress import Progress

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
-import sacrebleu
+
+from hzlm.evaluate.bleu import character_bleu
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,14 @@ class Scores:
     char_accuracy: float
     cer: float
     exact_match: float
+    bleu1: float
+    bleu2: float
+    bleu3: float
     bleu4: float
+    top1: float | None
+    """Share of the references that are the first candidate; None for a system with a single answer."""
     top5: float | None
-    """Share of the references among the first five candidates; None for a system with a single answer."""
+    """Share of the references among the first five candidates."""
     top10: float | None
 
 
@@ -55,11 +61,6 @@ def hit_rate(references: Sequence[str], candidates: Sequence[Sequence[str]], k: 
     return hits / len(references)
 
 
-def bleu4(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Corpus BLEU of n-grams of 1 to 4 characters (sacrebleu, tokenize="char"), in percent."""
-    return float(sacrebleu.corpus_bleu(list(hypotheses), [list(references)], tokenize="char").score)
-
-
 def score(
     references: Sequence[str],
     candidates: Sequence[Sequence[str]],
@@ -81,7 +82,8 @@ def score(
         char_accuracy=character_accuracy(references, best, counted),
         cer=character_error_rate(references, best),
         exact_match=exact_match(references, best),
-        bleu4=bleu4(references, best),
+        **character_bleu(references, best)._asdict(),
+        top1=hit_rate(references, candidates, 1) if ranked else None,
         top5=hit_rate(references, candidates, 5) if ranked else None,
         top10=hit_rate(references, candidates, 10) if ranked else None,
     )

@@ -6,25 +6,28 @@ import torch
 from torch import Tensor
 
 from hzlm.config import LossConfig
+from hzlm.model.contrastive import contrastive_loss
+from hzlm.model.r_drop import divergence_loss
 from hzlm.model.setup import Setup
 from hzlm.parallel.collectives import enter, total
 from hzlm.parallel.cross_entropy import class_shard
 from hzlm.parallel.sharding import divide
 
-# targets int64 [R, L]; weights float32 [2, R, L]: how much each position counts on the encoder and on the decoder. The
-# encoder's are 0 where the source gives the character.
-# They carry the normalisation: over a whole step each side's weights, those of all data-parallel ranks together, sum
-# to the number of micro-batches times that of ranks.
-Labels = tuple[Tensor, Tensor]
+# Of `hzlm.data.batches.MicroBatch`: targets int64 [R, L]; weights float32 [2, R, L]: how much each position counts on
+# the encoder and on the decoder (the encoder's are 0 where the source gives the character); segments int32 [R, L];
+# sentences int64 [R, L].
+# Weights carry the normalisation: over a whole step each side's, those of all data-parallel ranks together, sum to the
+# number of micro-batches times that of ranks.
+Labels = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class SideLoss:
-    """One side (encoder or decoder) of the micro-batches of all data-parallel ranks.
+class PartLoss:
+    """One part of the loss of the micro-batches of all data-parallel ranks.
 
-    `loss`: mean over micro-batches and ranks of the sum of weight x cross entropy. `counted`: positions that were asked
-    for, since the source does not give the character; `correct`: those of them whose best logit is the target.
-    `factor`: the share of this side in the total.
+    `loss`: mean over micro-batches and ranks. `counted`: of "encoder" and "decoder" the positions that were asked for,
+    since the source does not give the character; of "contrastive" the sentences. `correct`: those of them whose best
+    logit is the target, or whose second view is the nearest one. `factor`: the weight of this part in the total.
     """
 
     loss: float
@@ -34,22 +37,29 @@ class SideLoss:
 
 
 class TrainingLoss:
-    """Weighted sum of the encoder's and the decoder's cross entropy: what the pipeline engine calls on its last stage.
+    """Weighted sum of its parts: what the pipeline engine calls on its last stage.
 
-    It keeps what each side contributed since the last `take`, for the log.
+    The parts are the cross entropy of the encoder and of the decoder, the contrastive loss, and R-Drop. It keeps what
+    each has contributed since the last `take`, for the log.
     """
 
     def __init__(self, config: LossConfig, vocabulary_size: int, target_start: int, setup: Setup | None = None):
-        factors = {"encoder": config.encoder_weight, "decoder": config.decoder_weight}
-        self.factors = {side: factor for side, factor in factors.items() if factor > 0.0}
+        factors = {
+            "encoder": config.encoder_weight,
+            "decoder": config.decoder_weight,
+            "contrastive": config.contrastive_weight,
+            "r_drop": config.r_drop_weight,
+        }
+        self.factors = {part: factor for part, factor in factors.items() if factor > 0.0}
         self.smoothing = config.label_smoothing
+        self.temperature = config.temperature
         self.target_start = target_start
         setup = setup or Setup()
         self._mesh = mesh = setup.mesh
         self._score = setup.kernels.linear_cross_entropy
         self._shard = class_shard(vocabulary_size - target_start, mesh)
         _, self._below = divide(target_start, mesh.tensor)
-        self._taken: dict[str, list[Tensor]] = {side: [] for side in self.factors}
+        self._taken: dict[str, list[Tensor]] = {part: [] for part in self.factors}
 
     def __call__(self, outputs: tuple[Tensor, Tensor], labels: Labels) -> Tensor:
         """outputs: hidden [2, R, L, W] and this rank's part of the token table -> scalar float32.
@@ -57,31 +67,48 @@ class TrainingLoss:
         With `split_rows` hidden has this rank's rows only; the labels always have all.
         """
         hidden, table = outputs
-        targets, weights = labels
+        # the layer behind the encoder has `entered` its output for all who read it, but not with split rows
+        reads_encoder = not self.factors.keys().isdisjoint({"encoder", "contrastive"})
+        encoded = enter(hidden[0], self._mesh) if self._mesh.split_rows and reads_encoder else hidden[0]
+        decoded = enter(hidden[1], self._mesh) if "decoder" in self.factors else hidden[1]
+        projection = table[self._below :]
         total = torch.zeros((), device=hidden.device)
-        for side, factor in self.factors.items():
-            number = 1 if side == "decoder" else 0
-            states = hidden[number]
-            # the layer behind the encoder has `entered` its output for all who read it, but not with split rows
-            if side == "decoder" or self._mesh.split_rows:
-                states = enter(states, self._mesh)
-            weight = weights[number].flatten()
-            places = weight.nonzero().squeeze(1)
-            loss, correct = self._score(
-                states.flatten(0, 1).index_select(0, places),
-                table[self._below :],
-                targets.flatten().index_select(0, places) - self.target_start,
-                weight.index_select(0, places),
-                self.smoothing,
-                self._shard,
-            )
-            asked = weights[0].flatten().index_select(0, places) > 0
-            self._taken[side].append(torch.stack([loss.detach(), (correct & asked).sum(), asked.sum()]).double())
-            total = total + factor * loss
+        for part, factor in self.factors.items():
+            match part:
+                case "encoder":
+                    values = self._cross_entropy(encoded, projection, labels, 0)
+                case "decoder":
+                    values = self._cross_entropy(decoded, projection, labels, 1)
+                case "contrastive":
+                    _, _, segments, sentences = labels
+                    values = contrastive_loss(encoded, segments, sentences, self.temperature, self._mesh)
+                case _:
+                    values = divergence_loss(decoded, projection, labels[1][1], self._mesh.tensor), 0, 0
+            kept = [torch.as_tensor(value, device=hidden.device).detach().double() for value in values]
+            self._taken[part].append(torch.stack(kept))
+            total = total + factor * values[0]
         return total
 
-    def take(self) -> dict[str, SideLoss]:
-        """The sums over all micro-batches since the last call, by side; forgets them.
+    def _cross_entropy(
+        self, states: Tensor, projection: Tensor, labels: Labels, side: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a side, how many of the positions asked for are right, and how many there are."""
+        targets, weights, *_ = labels
+        weight = weights[side].flatten()
+        places = weight.nonzero().squeeze(1)
+        loss, correct = self._score(
+            states.flatten(0, 1).index_select(0, places),
+            projection,
+            targets.flatten().index_select(0, places) - self.target_start,
+            weight.index_select(0, places),
+            self.smoothing,
+            self._shard,
+        )
+        asked = weights[0].flatten().index_select(0, places) > 0
+        return loss, (correct & asked).sum(), asked.sum()
+
+    def take(self) -> dict[str, PartLoss]:
+        """The sums over all micro-batches since the last call, by part; forgets them.
 
         With several ranks it is a collective call of all of them, and gives all the same. Those without the last stage
         contribute nothing.
@@ -97,6 +124,6 @@ class TrainingLoss:
             taken.clear()
         sums = total(sums, mesh.world, mesh.device)
         return {
-            side: SideLoss(sums[3 * place], int(sums[3 * place + 1]), int(sums[3 * place + 2]), factor)
-            for place, (side, factor) in enumerate(self.factors.items())
+            part: PartLoss(sums[3 * place], int(sums[3 * place + 1]), int(sums[3 * place + 2]), factor)
+            for place, (part, factor) in enumerate(self.factors.items())
         }

@@ -1,10 +1,10 @@
 """Reading a stored model: a checkpoint folder, or the run folder that holds it.
 
 A checkpoint folder has manifest.json, config.yaml, vocabulary.json and safetensors files. The manifest names, for
-each kind ("weights", "masters", "exp_avg", "exp_avg_sq") and each logical tensor, its shape and the pieces that it is
-stored in (`hzlm.model.tensor_pieces`), each with its file and its key there: whoever reads does not care who wrote. It
-holds the checksum of every other file, and its own. The files `latest` and `best` beside the checkpoints of a run each
-name one of them.
+each kind ("weights", "masters", "exp_avg", "exp_avg_sq", in some "averages") and each logical tensor, its shape and the
+pieces that it is stored in (`hzlm.model.tensor_pieces`), each with its file and its key there: whoever reads does
+not care who wrote. It holds the checksum of every other file, and its own. The files `latest` and `best` beside the
+checkpoints of a run each name one of them.
 """
 
 import hashlib
@@ -67,6 +67,10 @@ class Checkpoint:
     def vocabulary(self) -> Vocabulary:
         """The vocabulary of the run that wrote it."""
         return Vocabulary.load(self.folder / "vocabulary.json")
+
+    def best_kind(self, plain: str) -> str:
+        """The kind to use the model by: "averages" where the run keeps them, else `plain`."""
+        return "averages" if "averages" in self.manifest["tensors"] else plain
 
     def read(self, kind: str) -> dict[str, Tensor]:
         """All tensors of one kind by name, whole, on the CPU."""
@@ -158,13 +162,17 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 
 
 def load_model(path: Path) -> tuple[EncoderDecoder, Vocabulary]:
-    """The stored model in float32, in evaluation mode, with its vocabulary. Raises UserError as `Checkpoint.open`."""
+    """The stored model in float32, in evaluation mode, with its vocabulary. Raises UserError as `Checkpoint.open`.
+
+    Its weights are the averages where the checkpoint has them.
+    """
     checkpoint = Checkpoint.open(path)
     vocabulary = checkpoint.vocabulary
     with torch.device("meta"):
         model = EncoderDecoder(checkpoint.config.model, vocabulary.size, vocabulary.target_start)
-    checkpoint.check_shapes({name: parameter.shape for name, parameter in model.named_parameters()}, "weights")
-    weights = {name: tensor.float() for name, tensor in checkpoint.read("weights").items()}
+    kind = checkpoint.best_kind("weights")
+    checkpoint.check_shapes({name: parameter.shape for name, parameter in model.named_parameters()}, kind)
+    weights = {name: tensor.float() for name, tensor in checkpoint.read(kind).items()}
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False), vocabulary
 

@@ -51,6 +51,36 @@ def own_rows(x: Tensor, mesh: Mesh) -> Tensor:
     return x.narrow(0, *divide(len(x), mesh.tensor))
 
 
+def gather_rows(x: Tensor, axis: Axis) -> Tensor:
+    """The rows of all ranks of an axis, one rank's after the other's, each rank having as many.
+
+    Backward: the gradients of all ranks are summed; each gets that of its own rows.
+    """
+    if axis.size == 1:
+        return x
+    gathered: Tensor = _GatherRows.apply(x, axis)
+    return gathered
+
+
+def sum_parts(x: Tensor, axis: Axis) -> Tensor:
+    """The sum of what the ranks of an axis have. Backward: every rank gets the gradient of the sum."""
+    if axis.size == 1:
+        return x
+    summed: Tensor = _Sum.apply(x, axis)
+    return summed
+
+
+def share_gradient(x: Tensor, axis: Axis) -> Tensor:
+    """x itself, for what all ranks of an axis compute alike from it: each contributes its share to the gradient.
+
+    Backward: the gradient by the number of ranks.
+    """
+    if axis.size == 1:
+        return x
+    shared: Tensor = _ShareGradient.apply(x, axis)
+    return shared
+
+
 def all_gather(x: Tensor, axis: Axis) -> Tensor:
     """The tensors of all ranks, stacked in a new first dimension. No gradient flows."""
     if axis.size == 1:
@@ -113,6 +143,18 @@ class _Sum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+class _ShareGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: Axis) -> Tensor:
+        ctx.axis = axis
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient / ctx.axis.size, None
 
 
 class _GatherRows(torch.autograd.Function):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hzlm.kernels.lamb import Layout
 from hzlm.parallel.mesh import Mesh
 from hzlm.train.lamb import Lamb
 
@@ -42,37 +43,38 @@ class ApexLamb(Lamb):
 
     def __init__(self, parameters: Sequence[Mapping[str, Any]], **settings: Any):
         super().__init__(parameters, **settings)
-        self._fused: dict[Tensor, Optimizer] = {}
+        self._fused: dict[Layout, Optimizer] = {}
 
     def _update(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step_fused(parameter, parameter.grad.view(-1), group)
+                    for factor, layout in self._moving_of(parameter).items():
+                        scaled = {**group, "lr": group["lr"] * factor}
+                        self._step_fused(parameter, layout, parameter.grad.view(-1), scaled)
 
-    def _step_fused(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
-        if parameter not in self._fused:
-            self._fused[parameter] = self._fuse(parameter, group)
-        fused = self._fused[parameter]
+    def _step_fused(self, parameter: Tensor, layout: Layout, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        if layout not in self._fused:
+            self._fused[layout] = self._fuse(parameter, layout, group)
+        fused = self._fused[layout]
         [own] = fused.param_groups
         own.update({key: group[key] for key in ("lr", "betas", "eps", "weight_decay")})
         own["step"] = self.state[parameter]["step"] - 1  # it counts on by itself
         views = own["params"]
         known = torch.stack([fused.state[view]["exp_avg_sq"].any() for view in views]).tolist()
-        for view, fragment, had_gradient in zip(views, self._layout_of(parameter).fragments, known, strict=True):
+        for view, fragment, had_gradient in zip(views, layout.fragments, known, strict=True):
             part = fragment.of(gradient)
             view.grad = part if had_gradient or part.any() else None  # one that never had a gradient stays as it is
         fused.step()
         for view in views:
             view.grad = None
 
-    def _fuse(self, parameter: Tensor, group: Mapping[str, Any]) -> Optimizer:
-        """A FusedLAMB of its own for each flat parameter: whether the ratio applies is a setting of all of it."""
+    def _fuse(self, parameter: Tensor, layout: Layout, group: Mapping[str, Any]) -> Optimizer:
+        """A FusedLAMB of its own for each layout: whether the ratio applies is a setting of all of it."""
         if group["weight_decay"] != 0.0 and not group["trust"]:
             raise ValueError("FusedLAMB has no weight decay without trust ratio: use hzlm.train.lamb.Lamb")
-        fragments = self._layout_of(parameter).fragments
         flats = {key: self.state[parameter][key].view(-1) for key in ("exp_avg", "exp_avg_sq")}
-        views = [nn.Parameter(fragment.of(parameter.detach().view(-1))) for fragment in fragments]
+        views = [nn.Parameter(fragment.of(parameter.detach().view(-1))) for fragment in layout.fragments]
         fused: Optimizer = import_module("apex.optimizers").FusedLAMB(
             views,
             bias_correction=True,
@@ -81,6 +83,6 @@ class ApexLamb(Lamb):
             max_grad_norm=math.inf,  # gradients come clipped; it divides only where the norm is greater than this
             use_nvlamb=group["trust"],  # else the ratio applies only where there is weight decay
         )
-        for view, fragment in zip(views, fragments, strict=True):
+        for view, fragment in zip(views, layout.fragments, strict=True):
             fused.state[view] = {key: fragment.of(flat) for key, flat in flats.items()}
         return fused

@@ -8,7 +8,6 @@ No state of a random generator is stored: everything random is derived from (see
 data from (seed, cursor).
 """
 
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,27 +20,17 @@ import torch
 from hzlm.config import RunConfig
 from hzlm.data.blend import Blend
 from hzlm.errors import UserError
-from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST, MANIFEST
-from hzlm.model.pretrained import (
-    FORMAT,
-    VERSION,
-    Checkpoint,
-    checksum,
-    find_checkpoint,
-    list_checkpoints,
-    read_manifest,
-)
+from hzlm.model.checkpoint_files import BEST, CHECKPOINTS, LATEST
+from hzlm.model.pretrained import Checkpoint, find_checkpoint, list_checkpoints, read_manifest
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.sharding import logical_shape, sharding_of
-from hzlm.settings import save_settings
-from hzlm.stored_files import describe_file, force_to_disk, replacing
+from hzlm.stored_files import force_to_disk, replacing
 from hzlm.train.agreement import on_every_rank, on_first_rank
-from hzlm.train.checkpoint_write import STATES, Entries, merge, write_tensors
+from hzlm.train.checkpoint_write import finish_checkpoint, states_of, write_tensors
 from hzlm.train.engine import Engine
 from hzlm.train.noise import NoiseScale
+from hzlm.train.patience import Patience
 from hzlm.vocabulary import Vocabulary
-
-CONFIG, VOCABULARY = "config.yaml", "vocabulary.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,7 @@ class RunState:
     step: int
     cursor: int
     noise: NoiseScale = field(default_factory=NoiseScale)
+    patience: Patience = field(default_factory=Patience)
 
 
 def save_checkpoint(
@@ -87,11 +77,11 @@ def save_checkpoint(
     temporary = _partial(final)
     on_first_rank(lambda: _make_anew(temporary), mesh.world)
     try:
-        written = on_every_rank(lambda: _write_part(temporary, engine, mesh), mesh.world)
+        written = on_every_rank(lambda: write_tensors(temporary, engine.parameters, mesh), mesh.world)
 
         def finish() -> None:
             manifest = _describe(engine, blend, progress, mesh) | {"dev": scores}
-            _write_rest(temporary, config, blend.vocabulary, manifest, written)
+            finish_checkpoint(temporary, config, blend.vocabulary, manifest, written)
             temporary.rename(final)
             force_to_disk(folder)
             _point(folder / LATEST, final)
@@ -147,20 +137,21 @@ def open_together(path: Path, mesh: Mesh) -> Checkpoint | None:
 
 
 def resume(checkpoint: Checkpoint, engine: Engine, blend: Blend) -> RunState:
-    """Puts weights, masters, moments, update count and loss scale of a checkpoint into the engine; a collective call.
+    """Puts masters, moments, averages, update count and loss scale of a checkpoint into the engine; a collective call.
 
     Raises:
         UserError: the data is not what the run was trained on so far.
     """
     manifest = checkpoint.manifest
     on_every_rank(lambda: _check_data(checkpoint, blend), engine.mesh.world)
-    _load(checkpoint, STATES, engine)
+    _load(checkpoint, {kind: kind for kind in states_of(engine.parameters)}, engine)
     engine.restore(manifest["optimizer_steps"], manifest["loss_scale"])
-    return RunState(manifest["step"], manifest["cursor"], NoiseScale(**manifest["noise"]))
+    patience = Patience(**manifest.get("patience", {}))  # a checkpoint of before it was counted has none
+    return RunState(manifest["step"], manifest["cursor"], NoiseScale(**manifest["noise"]), patience)
 
 
 def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
-    """Starts a new run with the weights of another run; a collective call.
+    """Starts a new run with the weights of another run, averaged ones where it has them; a collective call.
 
     Raises:
         UserError: there is no such run, or it has another vocabulary or another shape of model.
@@ -175,20 +166,15 @@ def start_from(path: Path, engine: Engine, vocabulary: Vocabulary) -> None:
             )
         return checkpoint
 
-    _load(on_first_rank(open_fitting, engine.mesh.world), ("masters",), engine)
+    checkpoint = on_first_rank(open_fitting, engine.mesh.world)
+    held = [kind for kind in states_of(engine.parameters) if kind in ("masters", "averages")]
+    _load(checkpoint, dict.fromkeys(held, checkpoint.best_kind("masters")), engine)
     engine.restore()
 
 
 def _make_anew(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-def _write_part(folder: Path, engine: Engine, mesh: Mesh) -> tuple[Entries, dict[str, Any]]:
-    """What this rank has to write: its entries of the manifest and its files."""
-    entries = write_tensors(folder, engine.parameters, mesh)
-    names = {piece["file"] for named in entries.values() for entry in named.values() for piece in entry["pieces"]}
-    return entries, {name: describe_file(folder / name) for name in sorted(names)}
 
 
 def _describe(engine: Engine, blend: Blend, progress: RunState, mesh: Mesh) -> dict[str, Any]:
@@ -202,29 +188,8 @@ def _describe(engine: Engine, blend: Blend, progress: RunState, mesh: Mesh) -> d
         "loss_scale": engine.loss_scale_state(),
         "cursor": progress.cursor,
         "noise": asdict(progress.noise),
+        "patience": asdict(progress.patience),
     }
-
-
-def _write_rest(
-    folder: Path,
-    config: RunConfig,
-    vocabulary: Vocabulary,
-    described: dict[str, Any],
-    written: Sequence[tuple[Entries, dict[str, Any]]],
-) -> None:
-    """Makes the parts of all ranks a checkpoint."""
-    save_settings(config, folder / CONFIG)
-    vocabulary.save(folder / VOCABULARY)
-    files = {name: describe_file(folder / name) for name in (CONFIG, VOCABULARY)}
-    for _, part in written:
-        files |= part
-    tensors = merge(entries for entries, _ in written)
-    manifest = {"format": FORMAT, "version": VERSION, **described, "tensors": tensors, "files": files}
-    manifest["checksum"] = checksum(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-    for name in (CONFIG, VOCABULARY, MANIFEST):
-        force_to_disk(folder / name)
-    force_to_disk(folder)
 
 
 def _check_data(checkpoint: Checkpoint, blend: Blend) -> None:
@@ -236,13 +201,16 @@ def _check_data(checkpoint: Checkpoint, blend: Blend) -> None:
             )
 
 
-def _load(checkpoint: Checkpoint, kinds: Sequence[str], engine: Engine) -> None:
-    """Reads what this rank holds of each tensor; a collective call, since all raise where one cannot read."""
+def _load(checkpoint: Checkpoint, kinds: Mapping[str, str], engine: Engine) -> None:
+    """Reads what this rank holds of each tensor; a collective call, since all raise where one cannot read.
+
+    kinds: by the fields of `ParameterState` that they go to.
+    """
     world = engine.mesh.world
     expected: dict[str, Sequence[int]] = {}
     for shapes in on_every_rank(lambda: _shapes(engine), world):
         expected |= shapes
-    for kind in kinds:
+    for kind in kinds.values():
         checkpoint.check_shapes(expected, kind)
     on_every_rank(lambda: _read_part(checkpoint, kinds, engine), world)
 
@@ -252,11 +220,11 @@ def _shapes(engine: Engine) -> dict[str, tuple[int, ...]]:
 
 
 @torch.no_grad()
-def _read_part(checkpoint: Checkpoint, kinds: Sequence[str], engine: Engine) -> None:
+def _read_part(checkpoint: Checkpoint, kinds: Mapping[str, str], engine: Engine) -> None:
     for name, state in engine.parameters.items():
         sharding = sharding_of(state.weight)
-        for kind in kinds:
-            own = getattr(state, kind)
+        for field_name, kind in kinds.items():
+            own = getattr(state, field_name)
             if own.numel():
                 whole = checkpoint.tensor(kind, name)
                 shard = whole if sharding is None else sharding.take(whole)

@@ -21,11 +21,14 @@ from hzlm.config import RunConfig
 from hzlm.data.batches import MicroBatch, collate
 from hzlm.errors import UserError
 from hzlm.kernels.faces import choose_kernels
-from hzlm.model.losses import SideLoss, TrainingLoss
+from hzlm.model.losses import PartLoss, TrainingLoss
+from hzlm.model.predictions import Predictor
 from hzlm.model.setup import Setup
+from hzlm.parallel.collectives import all_reduce
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.random import seed_dropout
 from hzlm.train.agreement import on_every_rank
+from hzlm.train.averages import Averages
 from hzlm.train.checks import StepChecks
 from hzlm.train.loss_scale import loss_scale_state, restore_loss_scale, unbind_loss_scale
 from hzlm.train.noise import PARTS, NoiseScale, measure_noise
@@ -33,6 +36,8 @@ from hzlm.train.nonfinite import Suspects, find_first
 from hzlm.train.optimizer import ParameterState, build_optimizer, link_parameters
 from hzlm.train.pipeline import build_pipeline
 from hzlm.train.ranks import limit_waiting
+from hzlm.train.rate_factors import check_names, silence_frozen
+from hzlm.train.sampling import mix_inputs, predicted_share
 from hzlm.vocabulary import Vocabulary
 
 BUCKET = 1 << 25
@@ -43,7 +48,7 @@ BUCKET = 1 << 25
 class StepResult:
     """What one optimizer step did."""
 
-    losses: dict[str, SideLoss]
+    losses: dict[str, PartLoss]
     """Of each side."""
     gradient_norm: float
     """Over all parameters, before clipping; infinite where the step was skipped."""
@@ -80,15 +85,19 @@ class Engine:
         self.mesh = mesh
         self._seed = config.train.seed
         self._precision = config.train.precision
+        self._copies = 1 if config.pairing == "none" else 2
         kernels = choose_kernels(config.train.kernels, mesh.device, config.model, mesh.tensor.size)
         setup = Setup(mesh, config.parallel.recompute, kernels)
         self._draws = setup.draws
         parts = (vocabulary.size, vocabulary.target_start, setup)
         self._loss = TrainingLoss(config.loss, *parts)
         self._evaluation_loss = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), *parts)
+        self._predictor = Predictor(*parts)
+        self._sampling = config.sampling
         with _quiet_start():
             deepspeed.init_distributed(verbose=False)  # it takes the processes as they are connected
             self._module = build_pipeline(config, vocabulary, setup, self._loss)
+            check_names(config.optimizer.rate_factors, self._module.layer_names)
             self._optimizer = build_optimizer(config.optimizer, self._module.parameters(), mesh, kernels.name)
             self._engine, *_ = deepspeed.initialize(
                 model=self._module, optimizer=self._optimizer, config=deepspeed_settings(config)
@@ -97,11 +106,17 @@ class Engine:
         if self._precision == "fp16":
             unbind_loss_scale(self._engine.optimizer)
         named = dict(self._module.named_tensors())
-        self._parameters = link_parameters(named, self._optimizer, mesh)
+        factors, decay = config.optimizer.rate_factors, config.train.average_decay
+        silence_frozen(named, factors)
+        masters = [group["params"][0] for group in self._optimizer.param_groups]
+        self._averages = Averages(masters, decay) if decay > 0 else None
+        self._parameters = link_parameters(named, self._optimizer, mesh, factors, self._averages)
         self._checks = StepChecks(named, mesh) if config.train.checks else None
 
     def train_step(self, batches: Sequence[MicroBatch], step: int, learning_rate: float) -> StepResult:
         """One optimizer step over all micro-batches of this rank. Dropout depends on (seed, step, rank) alone.
+
+        With scheduled sampling a share of the decoder's inputs is what it predicts now, the right history given.
 
         Raises:
             UserError: a loss or a gradient is not finite (in fp16: at a loss scale below 1). The text names the first
@@ -109,6 +124,10 @@ class Engine:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        share = predicted_share(self._sampling, step)
+        if share > 0.0:
+            key = (self._seed, "sampling", step)
+            batches = mix_inputs(batches, self.predict(batches), share, key, self.mesh)
         if self._checks is not None:
             self._checks.begin()
         self._run(batches, step)
@@ -120,6 +139,8 @@ class Engine:
             with Suspects(self._module, self._loss) as suspects:
                 self._run(batches, step)
             raise find_first(suspects, step, self.mesh)
+        if self._averages is not None and not skipped:
+            self._averages.update(self.optimizer_steps)
         if self._checks is not None:
             self._checks.check(step, skipped)
         return StepResult(losses, float(self._engine.get_global_grad_norm()), skipped)
@@ -133,16 +154,44 @@ class Engine:
         seed_dropout(self._seed, purpose, step, self.mesh)
         self._draws.begin(self._seed, purpose, step)
 
-    def evaluate(self, batches: Sequence[MicroBatch]) -> dict[str, SideLoss]:
-        """Loss (without label smoothing) and teacher-forced accuracy of each side, without dropout or gradients."""
+    def evaluate(self, batches: Sequence[MicroBatch]) -> dict[str, PartLoss]:
+        """Loss (without label smoothing) and teacher-forced accuracy, without dropout or gradients.
+
+        Where averages of the weights are kept, they are what is measured.
+        """
+        self._swap_averages()
+        self._pass_through(batches, self._evaluation_loss)
+        self._swap_averages()
+        return self._evaluation_loss.take()
+
+    def _swap_averages(self) -> None:
+        """Exchanges weights and averages, if there are any; called again, it puts all back."""
+        if self._averages is not None:
+            self._averages.swap()
+            self._engine.optimizer.update_lp_params()
+
+    def predict(self, batches: Sequence[MicroBatch]) -> list[Tensor]:
+        """The likeliest token at each position that counts, the right history given, without dropout.
+
+        Returns:
+            On every rank, for each of its micro-batches token ids, int64 [R, L] on the CPU; 0 where nothing counts.
+        """
+        self._pass_through(batches, self._predictor)
+        found = self._predictor.take()
+        shape = (len(batches), *batches[0].segments.shape)
+        # the stages that do not know add zeros
+        known = torch.stack(found) if found else torch.zeros(shape, dtype=torch.int64, device=self.mesh.device)
+        return list(all_reduce(known, self.mesh.pipe).cpu())
+
+    def _pass_through(self, batches: Sequence[MicroBatch], loss: TrainingLoss | Predictor) -> None:
+        """A forward pass without dropout or gradients, whose outputs are given to `loss`."""
         training = self._engine.micro_batches
-        self._module.loss_fn = self._evaluation_loss
+        self._module.loss_fn = loss
         # by this number DualPipeV tells its buffers apart, however many it is asked to evaluate
         self._engine.micro_batches = len(batches)
         self._engine.eval_batch(_feed(batches), num_micro_batches=len(batches))
         self._engine.micro_batches = training
         self._module.loss_fn = self._loss
-        return self._evaluation_loss.take()
 
     def measure_noise(self, batches: Sequence[MicroBatch], step: int) -> NoiseScale | None:
         """The gradient noise of the micro-batches of a step (of the first ones, where there are many).
@@ -152,7 +201,7 @@ class Engine:
         rank has a whole gradient.
         """
         joined = collate(batches[:PARTS])
-        rows = len(joined.segments) // PARTS
+        rows = len(joined.segments) // PARTS // self._copies * self._copies
         if rows == 0 or self.mesh.pipe.size > 1 or (self.mesh.split_rows and rows % self.mesh.tensor.size):
             return None
         self._begin("noise", step)
@@ -169,7 +218,7 @@ class Engine:
     def _gradient(self, batch: MicroBatch, scale: float, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
         """The gradient of scale x loss by parameter. It is not accumulated: the hooks of ZeRO do not see it."""
         inputs = tuple(tensor.to(self.mesh.device) for tensor in batch.inputs)
-        labels = (batch.targets.to(self.mesh.device), batch.weights.to(self.mesh.device))
+        labels = tuple(tensor.to(self.mesh.device) for tensor in batch.labels)
         loss = self._loss(self._module.train()(inputs), labels)
         return torch.autograd.grad(scale * loss, parameters, materialize_grads=True)
 

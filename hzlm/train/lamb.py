@@ -38,6 +38,8 @@ class Lamb(Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "trust": True}
         super().__init__([dict(group) for group in parameters], defaults)
         self._layouts: dict[Tensor, Layout] = {}
+        self._moving: dict[Tensor, dict[float, Layout]] = {}
+        self._factors: dict[int, float] = {}
         self._count = 0
         self._sum_over: SumOver | None = None
         self._lamb = _choose(kernels)
@@ -48,6 +50,7 @@ class Lamb(Optimizer):
         A parameter that nothing is said of is a logical tensor of its own.
         """
         self._layouts[flat] = Layout(fragments)
+        self._moving.pop(flat, None)
         self._count = max([self._count, *(fragment.number + 1 for fragment in fragments)])
 
     def set_layout(self, count: int, sum_over: SumOver) -> None:
@@ -59,6 +62,14 @@ class Lamb(Optimizer):
                 on all of the ranks, and not where no group of the step has a trust ratio or weight decay.
         """
         self._count, self._sum_over = count, sum_over
+
+    def set_rate_factors(self, factors: Mapping[int, float]) -> None:
+        """Says what `lr` is multiplied by for logical tensors, by their numbers; for others it is 1.
+
+        Where it is 0 nothing changes: neither the tensor nor its moments.
+        """
+        self._factors = dict(factors)
+        self._moving.clear()
 
     def initialize_state(self) -> None:
         """Zero moments and no steps, for every tensor that has none yet; the first `step` does it otherwise."""
@@ -102,19 +113,33 @@ class Lamb(Optimizer):
     def _update(self) -> None:
         """The step itself, on moments and counts that exist."""
         flats = [
-            self._flat(parameter, parameter.grad, group)
+            flat
             for group in self.param_groups
             for parameter in group["params"]
             if parameter.grad is not None
+            for flat in self._flats(parameter, parameter.grad, group)
         ]
         needs_sums = any(_settings(group, 1).needs_sums for group in self.param_groups)
         device = next(parameter.device for group in self.param_groups for parameter in group["params"])
         self._lamb(flats, self._count, device, self._sum_over if needs_sums else None)
 
-    def _flat(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> Flat:
+    def _flats(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> list[Flat]:
+        """A parameter once for each learning rate in it."""
         state = self.state[parameter]
         x, g, m, v = (t.reshape(-1) for t in (parameter, gradient, state["exp_avg"], state["exp_avg_sq"]))
-        return Flat(x, g, m, v, self._layout_of(parameter), _settings(group, state["step"]))
+        return [
+            Flat(x, g, m, v, layout, _settings(group, state["step"], factor))
+            for factor, layout in self._moving_of(parameter).items()
+        ]
+
+    def _moving_of(self, parameter: Tensor) -> Mapping[float, Layout]:
+        """What of a parameter moves, by the factor on its learning rate."""
+        if parameter not in self._moving:
+            parts: dict[float, list[Fragment]] = {}
+            for fragment in self._layout_of(parameter).fragments:
+                parts.setdefault(self._factors.get(fragment.number, 1.0), []).append(fragment)
+            self._moving[parameter] = {factor: Layout(part) for factor, part in parts.items() if factor > 0.0}
+        return self._moving[parameter]
 
     def _layout_of(self, parameter: Tensor) -> Layout:
         if parameter not in self._layouts:
@@ -148,5 +173,6 @@ def _choose(kernels: Kernels) -> Callable[..., None]:
     return gpu.lamb
 
 
-def _settings(group: Mapping[str, Any], step: int) -> Settings:
-    return Settings(**{key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "trust")}, step=step)
+def _settings(group: Mapping[str, Any], step: int, rate_factor: float = 1.0) -> Settings:
+    rest = {key: group[key] for key in ("betas", "eps", "weight_decay", "trust")}
+    return Settings(lr=group["lr"] * rate_factor, **rest, step=step)

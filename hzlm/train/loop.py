@@ -10,14 +10,14 @@ from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch, StepBatch
 from hzlm.data.blend import Blend
 from hzlm.errors import share
-from hzlm.model.losses import SideLoss
+from hzlm.model.losses import PartLoss
 from hzlm.parallel.collectives import highest
 from hzlm.train.checkpoint import RunState, save_checkpoint
 from hzlm.train.engine import Engine, StepResult
 from hzlm.train.noise import NoiseScale
 from hzlm.train.peak import find_peak
 from hzlm.train.recorder import OnCheckpoint, Recorder
-from hzlm.train.schedule import inverse_square_root
+from hzlm.train.schedule import learning_rate
 from hzlm.train.stop import Stopped, StopSignals
 from hzlm.train.stopwatch import Stopwatch
 
@@ -30,17 +30,22 @@ def run_steps(
     evaluation: list[MicroBatch],
     progress: RunState,
     on_checkpoint: OnCheckpoint | None,
-) -> None:
+) -> RunState:
     """Trains from `progress` to config.train.steps. Where there is a dev split, each checkpoint is measured on it.
+
+    With config.train.patience it ends early, with a checkpoint, behind so many measurements without a lower loss.
 
     After SIGTERM or Ctrl-C, at whichever rank, the current step is brought to its end and saved; only what is due at
     that step anyway is measured, so that the run goes on as if it had never been stopped.
+
+    Returns:
+        How far the run has come.
 
     Raises:
         Stopped: after such a signal, on all ranks.
     """
     plan, mesh = config.train, engine.mesh
-    noise = progress.noise
+    noise, patience = progress.noise, progress.patience
     steps = reader.steps(progress.cursor, plan.micro_batch_rows, plan.accumulation)
     peak = find_peak(mesh.device, torch.float32 if plan.precision == "fp32" else torch.bfloat16)
     peak = replace(peak, flops_per_second=peak.flops_per_second * mesh.world.size)
@@ -54,9 +59,7 @@ def run_steps(
         watch = Stopwatch(config, blend.vocabulary.target_size, peak)
         for step in range(progress.step + 1, plan.steps + 1):
             batch = next(steps)
-            rate = inverse_square_root(
-                step, config.schedule.scale, config.model.hidden_size, config.schedule.warmup_steps
-            )
+            rate = learning_rate(config.schedule, config.model.hidden_size, plan.steps, step)
             values: dict[str, float] = {}
             if step % plan.evaluate_every == 0:
                 with watch.stopped():
@@ -68,14 +71,19 @@ def run_steps(
             watch.count(batch)
             last = step == plan.steps
             saving = step % plan.save_every == 0 or last
-            if step % plan.log_every == 0 or step == 1 or last:
-                values |= _describe(result, batch, rate) | watch.read()
-            if result.skipped or (values and engine.loss_scale is not None):
-                values |= {"train/loss_scale": engine.loss_scale or 0.0, "train/skipped": float(result.skipped)}
             scores: dict[str, float] | None = None
             if evaluation and (step % plan.evaluate_every == 0 or saving):
                 with watch.stopped():
                     scores = _describe_evaluation(engine.evaluate(evaluation))
+                patience = patience.updated(scores["loss"])
+            if patience.is_over(plan.patience) and not last:
+                recorder.tell_reason(patience.reason)
+                last = saving = True
+            if step % plan.log_every == 0 or step == 1 or last:
+                values |= _describe(result, batch, rate) | watch.read()
+            if result.skipped or (values and engine.loss_scale is not None):
+                values |= {"train/loss_scale": engine.loss_scale or 0.0, "train/skipped": float(result.skipped)}
+            if scores is not None:
                 values |= {f"dev/{name}": value for name, value in scores.items()}
             recorder.write(step, values)
             recorder.count(step, _total(result.losses))
@@ -83,8 +91,8 @@ def run_steps(
                 continue
             with watch.stopped():
                 recorder.flush()
-                now = RunState(step, batch.cursor, noise)
-                saved = save_checkpoint(config, engine, blend, now, scores if saving else None, mesh)
+                progress = RunState(step, batch.cursor, noise, patience)
+                saved = save_checkpoint(config, engine, blend, progress, scores if saving else None, mesh)
                 if saving and on_checkpoint is not None:
                     recorder.tell_of(saved, step, on_checkpoint)
             # looked at anew: a signal may have come while the checkpoint or its texts were written
@@ -94,12 +102,15 @@ def run_steps(
                     "same command goes on from there"
                 )
                 raise share(Stopped(number, reason))
+            if last:
+                break
+    return progress
 
 
 def _describe(result: StepResult, batch: StepBatch, learning_rate: float) -> dict[str, float]:
     """Of this step alone: what hangs on earlier ones would differ after a resume."""
-    losses = {f"train/{side}_loss": part.loss for side, part in result.losses.items()}
-    return losses | {
+    losses = {f"train/{name}_loss": part.loss for name, part in result.losses.items()}
+    return losses | {f"train/{name}": value for name, value in _retrieval(result.losses).items()} | {
         "train/loss": _total(result.losses),
         "train/accuracy": _accuracy(result.losses),
         "train/learning_rate": learning_rate,
@@ -108,13 +119,19 @@ def _describe(result: StepResult, batch: StepBatch, learning_rate: float) -> dic
     }
 
 
-def _total(losses: Mapping[str, SideLoss]) -> float:
+def _total(losses: Mapping[str, PartLoss]) -> float:
     return sum(part.loss * part.factor for part in losses.values())
 
 
-def _accuracy(losses: Mapping[str, SideLoss]) -> float:
+def _accuracy(losses: Mapping[str, PartLoss]) -> float:
     part = losses.get("decoder") or losses["encoder"]
     return part.correct / max(1, part.counted)
+
+
+def _retrieval(losses: Mapping[str, PartLoss]) -> dict[str, float]:
+    """Share of the sentences whose second view is the nearest of all in the micro-batch."""
+    part = losses.get("contrastive")
+    return {} if part is None else {"retrieval": part.correct / max(1, part.counted)}
 
 
 def _describe_noise(noise: NoiseScale, batch: StepBatch) -> dict[str, float]:
@@ -122,6 +139,6 @@ def _describe_noise(noise: NoiseScale, batch: StepBatch) -> dict[str, float]:
     return values if noise.positions is None else values | {"train/gradient_noise_scale": noise.positions}
 
 
-def _describe_evaluation(losses: Mapping[str, SideLoss]) -> dict[str, float]:
-    sides = {f"{side}_loss": part.loss for side, part in losses.items()}
-    return sides | {"loss": _total(losses), "accuracy": _accuracy(losses)}
+def _describe_evaluation(losses: Mapping[str, PartLoss]) -> dict[str, float]:
+    parts = {f"{name}_loss": part.loss for name, part in losses.items()}
+    return parts | _retrieval(losses) | {"loss": _total(losses), "accuracy": _accuracy(losses)}

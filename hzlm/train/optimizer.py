@@ -14,7 +14,9 @@ from hzlm.parallel.collectives import all_reduce, gather_objects
 from hzlm.parallel.mesh import Mesh
 from hzlm.parallel.sharding import sharding_of
 from hzlm.train.apex_lamb import choose_lamb
+from hzlm.train.averages import Averages
 from hzlm.train.lamb import AdamW, Kernels, Lamb
+from hzlm.train.rate_factors import factor_of
 
 TOKEN_TABLE = "tokens.weight"
 """The tensor that the last stage has too, as output projection."""
@@ -23,7 +25,7 @@ TOKEN_TABLE = "tokens.weight"
 @dataclass(frozen=True)
 class ParameterState:
     """What a rank holds of one logical tensor: its weight as the model has it, and flat float32 views of what ZeRO
-    has given this rank of its master and moments."""
+    has given this rank of its master, moments and average."""
 
     weight: nn.Parameter
     start: int
@@ -31,6 +33,8 @@ class ParameterState:
     masters: Tensor
     exp_avg: Tensor
     exp_avg_sq: Tensor
+    averages: Tensor | None = None
+    """None where no average is kept."""
 
 
 def build_optimizer(
@@ -59,18 +63,27 @@ def is_counted(name: str, weight: Tensor, mesh: Mesh) -> bool:
     return (mesh.tensor.index == 0 or sharding_of(weight) is not None) and (mesh.is_first_stage or name != TOKEN_TABLE)
 
 
-def link_parameters(named: Mapping[str, nn.Parameter], optimizer: Lamb, mesh: Mesh) -> dict[str, ParameterState]:
+def link_parameters(
+    named: Mapping[str, nn.Parameter],
+    optimizer: Lamb,
+    mesh: Mesh,
+    rate_factors: Mapping[str, float],
+    averages: Averages | None,
+) -> dict[str, ParameterState]:
     """Reads from ZeRO where each parameter lies in its flat partitions, and tells the optimizer; a collective call.
 
     Args:
         named: the parameters of this rank's stage by their names in `EncoderDecoder`, as DeepSpeed has got them.
         optimizer: as DeepSpeed has got it: a flat parameter in each group.
         mesh: of this rank.
+        rate_factors: on the learning rate, as `hzlm.train.rate_factors.factor_of` reads them.
+        averages: of the flat parameters; None where none are kept.
     """
     names = sorted(set().union(*gather_objects(list(named), mesh.world)))
     numbers = {name: number for number, name in enumerate(names)}
     if mesh.world.size > 1:
         optimizer.set_layout(len(names), partial(all_reduce, axis=mesh.world))
+    optimizer.set_rate_factors({number: factor_of(name, rate_factors) for name, number in numbers.items()})
     optimizer.initialize_state()
     flats = [group["params"][0] for group in optimizer.param_groups]
     fragments: dict[Tensor, list[Fragment]] = {flat: [] for flat in flats}
@@ -78,7 +91,8 @@ def link_parameters(named: Mapping[str, nn.Parameter], optimizer: Lamb, mesh: Me
     for name, weight in named.items():
         mapping: Any = weight.__dict__["_hp_mapping"]
         if mapping is None:  # all of it lies in the partitions of other data-parallel ranks
-            linked[name] = ParameterState(weight, 0, *torch.empty(3, 0, device=weight.device))
+            masters, *rest = torch.empty(4, 0, device=weight.device)
+            linked[name] = ParameterState(weight, 0, masters, *rest[: 2 if averages is None else 3])
             continue
         flat = flats[mapping.param_group_index]
         place = mapping.hp_fragment_address
@@ -91,6 +105,7 @@ def link_parameters(named: Mapping[str, nn.Parameter], optimizer: Lamb, mesh: Me
             fragment.of(flat.data),
             fragment.of(moments["exp_avg"]),
             fragment.of(moments["exp_avg_sq"]),
+            None if averages is None else fragment.of(averages.of(flat)),
         )
     for flat, parts in fragments.items():
         optimizer.set_fragments(flat, parts)

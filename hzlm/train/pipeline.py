@@ -57,6 +57,11 @@ class Pipeline(PipelineModule):
         """How many layers there are on all ranks together."""
         return len(self._plan)
 
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers of all ranks together, by their names in `EncoderDecoder`."""
+        return [layer.name for layer in self._plan]
+
     def placed_layers(self) -> Iterator[tuple[int, str, nn.Module]]:
         """The layers that this rank holds, each with its place among all and its name in `EncoderDecoder`."""
         for place, layer in enumerate(self._plan):

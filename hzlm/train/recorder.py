@@ -19,8 +19,8 @@ OnCheckpoint = Callable[[Path], Mapping[str, str]]
 
 
 class Recorder:
-    """A context manager around the training loop. All but `count` are collective calls of all ranks: where the first
-    one cannot write, all raise."""
+    """A context manager around the training loop. All but `count` and `tell_reason` are collective calls of all ranks:
+    where the first one cannot write, all raise."""
 
     def __init__(self, config: TrainConfig, step: int, mesh: Mesh, **facts: Any) -> None:
         """step: steps made so far. facts: values for JSON that the history shall tell of this start."""
@@ -54,6 +54,11 @@ class Recorder:
         if self._tells:
             self._history.step = step
             self._progress.advance(1, note=f"loss {loss:.3f}")
+
+    def tell_reason(self, reason: str) -> None:
+        """Why the run is about to end, where nothing but that ends it."""
+        if self._tells:
+            self._history.reason = reason
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """A line of metrics, if there are any. What is not finite, as in a step that fp16 skips, JSON cannot hold."""

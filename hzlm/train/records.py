@@ -45,6 +45,8 @@ class History:
         """step: steps made so far. facts: values for JSON that the line of this start shall also hold."""
         self.step = step
         """Steps made so far; whoever trains keeps it up to date."""
+        self.reason = "finished"
+        """Why it ends, where no error ends it."""
         self._path = run_folder / HISTORY_FILE
         self._facts = facts
 
@@ -59,7 +61,7 @@ class History:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._append("end", reason=_reason(error))
+            self._append("end", reason=self.reason if error is None else _reason(error))
         except OSError:
             # the same full disk, perhaps; the error that ended the run says more
             if error is None:
@@ -149,10 +151,8 @@ def versions() -> Mapping[str, str]:
     return found
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(error: BaseException) -> str:
     match error:
-        case None:
-            return "finished"
         case KeyboardInterrupt():
             return "interrupted"
         case Stopped():

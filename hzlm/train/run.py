@@ -9,7 +9,7 @@ from typing import Any
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader, MicroBatch
 from hzlm.data.blend import Blend
-from hzlm.errors import UserError
+from hzlm.errors import UserError, share
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import Checkpoint
@@ -36,7 +36,7 @@ EVALUATION_SEED = 0
 MAY_CHANGE = frozenset(
     {
         *("train.steps", "train.log_every", "train.evaluate_every", "train.save_every", "train.keep_last"),
-        *("train.checks", "train.micro_batch_rows", "train.accumulation"),
+        *("train.checks", "train.micro_batch_rows", "train.accumulation", "train.patience"),
         *(f"parallel.{name}" for name in ParallelConfig.model_fields),
     }
 )
@@ -52,7 +52,8 @@ class _Data:
 
 
 def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> Path:
-    """Trains until config.train.steps, from the run folder's latest checkpoint if it has one.
+    """Trains until config.train.steps, or until config.train.patience ends the run early, from the run folder's latest
+    checkpoint if it has one.
 
     With several processes (`parallel`) each of them calls this; a launcher has started them. Whatever layout wrote the
     checkpoint, another one can go on from it, as long as a step has as many rows.
@@ -90,10 +91,14 @@ def _train(config: RunConfig, on_checkpoint: OnCheckpoint | None, mesh: Mesh) ->
     engine = Engine(config, data.blend.vocabulary, mesh)
     progress = _begin(config, engine, data.blend, checkpoint)
     on_first_rank(lambda: _claim_folder(config), mesh.world)
-    if progress.step < config.train.steps:
+    steps, patience = config.train.steps, config.train.patience
+    if progress.step < steps and not progress.patience.is_over(patience):
         if mesh.world.index == 0:
             print(f"training {folder.name}: {_describe_data(data)}", file=sys.stderr, flush=True)
-        run_steps(config, engine, data.blend, data.reader, evaluation, progress, on_checkpoint)
+        progress = run_steps(config, engine, data.blend, data.reader, evaluation, progress, on_checkpoint)
+    if progress.step < steps and mesh.world.index == 0:
+        text = f"{folder.name} {progress.patience.reason}, at step {progress.step:,} of {steps:,}"
+        print(f"{text}; raise train.patience to go on", file=sys.stderr, flush=True)
 
 
 def _open_data(config: RunConfig, mesh: Mesh) -> _Data:
@@ -102,11 +107,11 @@ def _open_data(config: RunConfig, mesh: Mesh) -> _Data:
 
     def open_own() -> None:
         blend = Blend.open(config.data, "train")
-        reader = BatchReader(blend, config.data, config.train.seed, mesh)
+        reader = BatchReader(blend, config.data, config.train.seed, mesh, config.pairing)
         blend.check_lengths(config.model.max_length, "model.max_length")
         dev = Blend.open(config.data, "dev")
         dev.check_lengths(config.model.max_length, "model.max_length")
-        dev_reader = BatchReader(dev, config.data, EVALUATION_SEED, mesh) if dev.datasets else None
+        dev_reader = BatchReader(dev, config.data, EVALUATION_SEED, mesh, config.pairing) if dev.datasets else None
         opened.append(_Data(blend, reader, dev_reader))
 
     on_every_rank(open_own, mesh.world)
@@ -127,9 +132,16 @@ def _begin(config: RunConfig, engine: Engine, blend: Blend, checkpoint: Checkpoi
 
 def _evaluation_batches(config: RunConfig, data: _Data) -> list[MicroBatch]:
     """A fixed part of the dev split under the views of the run; empty where the split is."""
-    if data.dev is None:
-        return []
     plan = config.train
+    if data.dev is None:
+        if plan.patience is not None:
+            raise share(
+                UserError(
+                    f"train.patience = {plan.patience} counts measurements, but there is an empty dev set and so "
+                    "nothing to measure on; prepare the data with a dev split, or make train.patience null"
+                )
+            )
+        return []
     return data.dev.one_pass(plan.micro_batch_rows, plan.evaluate_rows, at_least=config.parallel.stage_count)
 
 
@@ -159,7 +171,20 @@ def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:
             f"{folder}: a step of this run has {began.step_rows} rows, not {config.step_rows}; change "
             "train.micro_batch_rows x train.accumulation x parallel.data back to that, or choose another train.output"
         )
+    if config.loss.contrastive_weight > 0 and began.group_rows != config.group_rows:
+        raise UserError(
+            f"{folder}: the negatives of this run's contrastive loss come from {began.group_rows} rows, not "
+            f"{config.group_rows}; change train.micro_batch_rows x parallel.data back to that, or choose another "
+            "train.output"
+        )
     step = checkpoint.manifest["step"]
+    cooling = step > began.train.steps - began.schedule.cooldown_steps
+    if cooling and config.train.steps != began.train.steps:
+        raise UserError(
+            f"{folder}: this run was to end after {began.train.steps} steps and cools down since step "
+            f"{began.train.steps - began.schedule.cooldown_steps}; set train.steps back to that, or start another "
+            "run from it by train.initial_weights"
+        )
     if config.train.steps < step:
         raise UserError(
             f"{folder}: train.steps is {config.train.steps}, but this run has already made {step}; "

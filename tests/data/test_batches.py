@@ -91,7 +91,7 @@ def test_packed_rows_have_the_loss_of_one_sentence_a_row(
         targets = torch.zeros(1, 20, dtype=torch.long)
         targets[0, : len(source)] = target
         weights = torch.stack([places & (tokens[0] != targets), places]).float()
-        alone.append(MicroBatch(tokens, torch.arange(20)[None], places.int(), targets, weights))
+        alone.append(MicroBatch(tokens, torch.arange(20)[None], places.int(), targets, weights, places.long()))
     packed = make_reader(dataset).one_pass(rows=7, limit=1000)
     assert sum(len(batch.targets) for batch in packed) < len(sentences) / 2
     empty = make_reader(dataset).one_pass(rows=7, limit=1000, at_least=len(packed) + 2)

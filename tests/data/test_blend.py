@@ -6,10 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hzlm.data.batches import BatchReader
 from hzlm.data.blend import Blend
-from hzlm.data.dataset import VOCABULARY_FILE, Dataset, SplitWriter
+from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Dataset, Record, SplitWriter
 from hzlm.data.sampling import RowOrder
 from hzlm.data_config import DataConfig
 from hzlm.errors import UserError
@@ -110,6 +112,42 @@ def test_the_same_dataset_twice_is_refused(folders: tuple[Path, Path], tmp_path:
     copy = shutil.copytree(folders[0], tmp_path / "copy")
     with pytest.raises(UserError, match=r"data\.path: .* are the same dataset; name it once, with more weight"):
         Blend.open(make_config({folders[0]: 1.0, copy: 1.0}), "train")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, vocabulary: Vocabulary) -> Path:
+    """The sentence 我爱 with its second hanzi wrong, in each split."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    vocabulary.save(folder / VOCABULARY_FILE)
+    for split in SPLITS:
+        with SplitWriter(folder, split, vocabulary, is_pairs=True) as writer:
+            right, given = vocabulary.encode("我爱"), vocabulary.encode("我是")
+            writer.add(Record(right, given, np.zeros(2, np.uint8)))
+            writer.end_document()
+            writer.finish()
+    return folder
+
+
+def test_pairs_are_read_as_they_were_given(folders: tuple[Path, Path], pairs: Path, vocabulary: Vocabulary) -> None:
+    config = make_config(folders[0], pairs={pairs: 225.0})
+    blend = Blend.open(config, "train")
+    assert shares_of(blend) == {"short": 0.5, "pairs": 0.5}
+    batch = next(BatchReader(blend, config, seed=1).steps(0, 4, 1)).micro_batches[0]
+    given = vocabulary.encode("我是").tolist()
+    sources, targets = batch.tokens[0].flatten().tolist(), batch.targets.flatten().tolist()
+    places = [at for at in range(0, len(sources), 2) if sources[at : at + 2] == given]
+    assert len(places) > 3
+    assert all(targets[at : at + 2] == vocabulary.encode("我爱").tolist() for at in places)
+    only = Blend.open(make_config({}, pairs=pairs, views={}), "train")
+    assert shares_of(only) == {"pairs": 1.0}
+
+
+def test_a_dataset_in_the_place_of_the_other_kind_is_refused(folders: tuple[Path, Path], pairs: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.path: .*pairs is of hzlm pairs, without readings .* in data\.pairs"):
+        Blend.open(make_config(pairs), "train")
+    with pytest.raises(UserError, match=r"data\.pairs: .*short is a dataset of hzlm prepare; name it in data\.path"):
+        Blend.open(make_config({}, pairs=folders[0], views={}), "train")
 
 
 def test_an_empty_split_is_named_where_it_is_to_be_learned(

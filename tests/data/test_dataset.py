@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import hzlm.data.indexed_streams as streams_module
 from damage import altered_json, answer_of, damaged
 from hzlm.data.dataset import SPLITS, STREAMS, Dataset, Record, SplitWriter
 from hzlm.data.indexed import IndexedWriter
-from hzlm.data.marks import MARK_AMBIGUOUS, MARK_FOLLOWS, MARK_WORD_START
+from hzlm.data.marks import MARK_AMBIGUOUS, MARK_WORD_START
 from hzlm.errors import UserError
 from hzlm.vocabulary import Vocabulary
 
@@ -186,11 +186,50 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("change", [{"sequences": 3}, {"positions": 50}, {"split": "dev"}, {"vocabulary": None}])
+@pytest.mark.parametrize(
+    "change",
+    [{"sequences": 3}, {"positions": 50}, {"split": "dev"}, {"vocabulary": None}, {"source": "else"}, {"source": []}],
+)
 def test_a_sidecar_that_is_wrong_about_its_streams_is_refused(folder: Path, change: dict[str, object]) -> None:
     path = folder / "train.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     refuse(folder, r"train\.json|vocabulary\.json")
+
+
+def write_pairs(folder: Path, sources: list[str]) -> Dataset:
+    """A dataset of 中 with each of these sources, as typed tokens."""
+    VOCABULARY.save(folder / "vocabulary.json")
+    with SplitWriter(folder, "train", VOCABULARY, is_pairs=True) as writer:
+        for source in sources:
+            reading = np.array([VOCABULARY.id_of(source)], np.int32)
+            writer.add(Record(VOCABULARY.encode("中"), reading, np.zeros(1, np.uint8)))
+            writer.end_document()
+        writer.finish()
+    return Dataset.open(folder, "train")
+
+
+def test_pairs_have_any_source(tmp_path: Path) -> None:
+    sources = ["lit:国", "lit:中", "[UNK]", "syl:zhong", "syl:guo2"]
+    dataset = write_pairs(tmp_path, sources)
+    assert dataset.is_pairs
+    assert dataset.info["source"] == "given"
+    assert [VOCABULARY.tokens[dataset.record(i).reading[0]] for i in range(5)] == sources
+
+
+@pytest.mark.parametrize("source", ["[PAD]", "[BOS]", "[MASK]", "key:zh"])
+def test_ids_that_no_given_source_has_are_refused(tmp_path: Path, source: str) -> None:
+    with pytest.raises(UserError, match=r"train\.reading\.bin: holds ids that no given source has"):
+        write_pairs(tmp_path, [source])
+
+
+def test_a_sidecar_says_whether_readings_are_given(folder: Path) -> None:
+    """Nothing, as that of every dataset written before there were pairs, or "annotated" means that they are not."""
+    path = folder / "train.json"
+    info = json.loads(path.read_text())
+    assert "source" not in info
+    assert not Dataset.open(folder, "train").is_pairs
+    path.write_text(json.dumps({**info, "source": "annotated"}))
+    assert not Dataset.open(folder, "train").is_pairs
 
 
 def test_many_records_at_once_are_the_same_files(folder: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
@@ -218,36 +257,3 @@ def test_the_places_of_long_datasets_are_compared_too(tmp_path: Path, monkeypatc
         marks.finish()
     with pytest.raises(UserError, match=r"train\.marks\.idx: its lengths"):
         Dataset.open(tmp_path, "train")
-
-
-# For each document its sentences: how long, and whether the sentence before it in the text is the one before it here.
-TEXTS = st.lists(st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=6), min_size=1, max_size=4)
-
-
-@settings(max_examples=30)
-@given(texts=TEXTS, characters=st.integers(0, 20))
-def test_the_context_of_a_sentence(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[list[tuple[int, bool]]], characters: int
-) -> None:
-    folder = tmp_path_factory.mktemp("context")
-    VOCABULARY.save(folder / "vocabulary.json")
-    with SplitWriter(folder, "train", VOCABULARY) as writer:
-        for text in texts:
-            for length, follows in text:
-                ids = np.full(length, VOCABULARY.unknown_id)
-                marks = np.array([MARK_FOLLOWS * follows] + [0] * (length - 1), np.uint8)
-                writer.add(Record(ids, ids, marks))
-            writer.end_document()
-        writer.finish()
-    dataset = Dataset.open(folder, "train")
-    first = 0
-    for text in texts:
-        for at in range(len(text)):
-            fitting = [
-                start
-                for start in range(at + 1)
-                if sum(length for length, _ in text[start:at]) <= characters
-                and all(follows for _, follows in text[start + 1 : at + 1])
-            ]
-            assert dataset.context(first + at, characters) == list(range(first + fitting[0], first + at))
-        first += len(text)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hzlm.config import ModelConfig
+from hzlm.decode.beam import NO_PREFIX
 from hzlm.decode.incremental import IncrementalDecoder
 from hzlm.decode.packed import can_pack, has_bfloat16, pack, pack_linears
 from hzlm.decode.scorers import ModelScorer
@@ -92,7 +93,7 @@ def test_quick_layouts_say_nearly_the_same(model: EncoderDecoder, vocabulary: Vo
     found = []
     for quick in (False, True):
         scorer = ModelScorer(model, quick)
-        scorer.start(source, lengths, beam=2)
+        scorer.start(source, lengths, 2, NO_PREFIX)
         decoder = scorer._decoder
         found.append(torch.stack([decoder.step(target[:, t, None].repeat(1, 2)).float() for t in range(6)]))
     packed = sentences == 1 and can_pack(torch.device("cpu"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arpa import Arpa, log10_probability, read_arpa
 from damage import answer_of, damaged
-from hzlm.decode.beam import CandidateTable, beam_search
+from hzlm.decode.beam import CandidateTable, Prefix, beam_search
 from hzlm.decode.ngram import TENSORS, NgramModel
 from hzlm.decode.scorers import FusedScorer, ModelScorer, NgramScorer
 from hzlm.errors import UserError
@@ -110,6 +110,29 @@ def test_the_search_finds_what_the_full_search_finds(
         assert 1 <= len(expected) <= 16
         assert found.log_probability[row, : len(expected)].tolist() == pytest.approx(expected, abs=1e-4)
         assert found.log_probability[row, len(expected) :].isneginf().all()
+
+
+def test_what_has_begun_of_the_sentence_is_its_history(trained: Trained, vocabulary: Vocabulary) -> None:
+    """Behind three positions of context, of which none, one, or all belong to the sentence that goes on."""
+    ngram, arpa, _ = trained
+    begun, contexts = (0, 1, 3), ("我爱，", "银行我", "北京是")
+    asked = torch.tensor([vocabulary.id_of("syl:shi"), vocabulary.id_of("syl:xing")])
+    source = torch.stack([torch.cat([torch.from_numpy(vocabulary.encode(text)).long(), asked]) for text in contexts])
+    lengths = torch.full((3,), 5)
+    found = beam_search(
+        NgramScorer(ngram), source, lengths, CandidateTable(vocabulary), beam=12, prefix=Prefix(3, begun)
+    )
+    for row, (text, count) in enumerate(zip(contexts, begun, strict=True)):
+        history = ["<s>", *text[len(text) - count :]]
+        expected = []
+        for answer in product("是事十市", "行形星"):
+            line = [*history, *answer, "</s>"]
+            words = range(len(history), len(line))
+            likelihood = sum(log10_probability(arpa, line[max(0, i - 3) : i], line[i]) for i in words) * np.log(10)
+            expected.append(
+                likelihood + read_as(vocabulary, "syl:shi", answer[0]) + read_as(vocabulary, "syl:xing", answer[1])
+            )
+        assert found.log_probability[row].tolist() == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

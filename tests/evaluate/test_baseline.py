@@ -26,3 +26,8 @@ def test_counts_are_summed_over_tones_where_it_is_not() -> None:
 
 def test_literals_stand_for_themselves() -> None:
     assert baseline("lit:，", "syl:zhong", "lit:☃", "lit:中") == "，种☃中"
+
+
+def test_context_is_no_part_of_the_answer() -> None:
+    ids = [VOCABULARY.id_of(token) for token in ("lit:种", "lit:，", "syl:zhong1")]
+    assert most_frequent_hanzi(VOCABULARY, Source(np.array(ids, dtype=np.int64), (None,), context=2)) == "中"

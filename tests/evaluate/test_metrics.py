@@ -1,7 +1,5 @@
 """Every metric against values worked out by hand."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,34 +36,26 @@ def test_hit_rate_counts_the_first_k() -> None:
     assert rates == [0.5, 0.5, 1.0, 1.0]
 
 
-def test_bleu4_of_one_sentence() -> None:
-    # 我爱背景天安门 for 我爱北京天安门: 5/7 characters, 3/6 pairs, 1/5 triples and no quadruple are right;
-    # sacrebleu counts the first missing order as half a match (its smoothing "exp"): 1/8.
-    expected = 100 * math.prod((5 / 7, 3 / 6, 1 / 5, 1 / 8)) ** 0.25
-    assert metrics.bleu4(["我爱北京天安门"], ["我爱背景天安门"]) == pytest.approx(expected)
-
-
-def test_bleu4_pools_the_counts_of_all_sentences() -> None:
-    # 一二三四五 and 六七八九十, one wrong last character: 9/10, 7/8, 5/6 and 3/4.
-    expected = 100 * math.prod((9 / 10, 7 / 8, 5 / 6, 3 / 4)) ** 0.25
-    assert metrics.bleu4(["一二三四五", "六七八九十"], ["一二三四五", "六七八九石"]) == pytest.approx(expected)
-
-
 def test_score_puts_them_together() -> None:
     found = metrics.score(REFERENCES, [["我爱背景，", "我爱北京，"], ["你号", "拟好"]], COUNTED, ranked=True)
     assert (found.sentences, found.characters) == (2, 6)
     assert (found.char_accuracy, found.exact_match) == (0.5, 0.0)
-    assert (found.top5, found.top10) == (0.5, 0.5)
+    assert (found.top1, found.top5, found.top10) == (0.0, 0.5, 0.5)
+    # characters 4 of 7, pairs 1 of 5 (我爱), no three in a row
+    assert found.bleu1 == pytest.approx(400 / 7)
+    assert found.bleu2 == pytest.approx(100 * (4 / 7 * 1 / 5) ** 0.5)
+    assert (found.bleu3, found.bleu4) == (0, 0)
 
 
 def test_a_single_answer_has_no_hit_rates() -> None:
     found = metrics.score(REFERENCES, [[text] for text in HYPOTHESES], COUNTED, ranked=False)
-    assert (found.top5, found.top10) == (None, None)
+    assert (found.top1, found.top5, found.top10) == (None, None, None)
 
 
 @given(st.lists(st.text("甲乙丙丁", min_size=4, max_size=8), min_size=1, max_size=5))
 def test_a_perfect_system(references: list[str]) -> None:
     candidates = [[text, "甲"] for text in references]
     found = metrics.score(references, candidates, [[True] * len(text) for text in references], ranked=True)
-    assert (found.char_accuracy, found.cer, found.exact_match, found.top5, found.top10) == (1, 0, 1, 1, 1)
-    assert found.bleu4 == pytest.approx(100)
+    assert (found.char_accuracy, found.cer, found.exact_match) == (1, 0, 1)
+    assert (found.top1, found.top5, found.top10) == (1, 1, 1)
+    assert (found.bleu1, found.bleu2, found.bleu3, found.bleu4) == pytest.approx((100,) * 4)

@@ -16,7 +16,8 @@ from hzlm.config import ModelConfig
 from hzlm.decode import converter as converter_module
 from hzlm.decode.converter import Converter
 from hzlm.errors import UserError
-from hzlm.evaluate.run import evaluate, read_examples, read_lines
+from hzlm.evaluate.files import read_examples, read_lines
+from hzlm.evaluate.run import evaluate
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.pieces import Pieces
 from hzlm.vocabulary import Vocabulary

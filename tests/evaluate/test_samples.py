@@ -9,7 +9,7 @@ import pytest
 from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Record, SplitWriter
 from hzlm.decode import converter as converter_module
-from hzlm.decode.converter import Converter, Source
+from hzlm.decode.converter import Converter
 from hzlm.evaluate.samples import NAME, SAMPLES, show_conversions
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.pieces import Pieces
@@ -57,7 +57,7 @@ def read_rows(text: str) -> list[tuple[str, str, str, float]]:
     return [(a.replace("\\", ""), b.replace("\\", ""), c.replace("\\", ""), float(d)) for a, b, c, d in cells]
 
 
-def test_the_dev_split_itself_where_there_is_no_table(checkpoint: Path, sentences: list[str]) -> None:
+def test_a_spread_of_the_dev_split(checkpoint: Path, sentences: list[str]) -> None:
     texts = show_conversions(checkpoint)
     assert texts == show_conversions(checkpoint), "always the same sentences"
     rows = read_rows(texts[NAME])
@@ -82,39 +82,8 @@ def test_the_dev_split_itself_where_there_is_no_table(checkpoint: Path, sentence
     assert texts[NAME].splitlines()[-1] == f"Right characters: {right_characters / syllables:.1%}"
 
 
-def test_the_table_of_the_dataset_comes_first(checkpoint: Path) -> None:
-    (checkpoint / "data" / "dev.tsv").write_text(
-        "wo ai\t我爱\tnews\nbei jing ， 2 * lit:A |\t北京，2*A|\tnews\n", "utf-8"
-    )
-    text = show_conversions(checkpoint)[NAME]
-    assert [(pinyin, right) for pinyin, right, *_ in read_rows(text.replace("\\|", "I"))] == [
-        ("wo ai", "我爱"),
-        ("bei jing ， 2 * lit:A I", "北京，2*AI"),
-    ]
-    assert text.count("\\|") == 3, "a bar is no border of the table"
-    assert "\\*" in text
-
-
-def test_only_what_is_shown_is_parsed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the ten are chosen from are 1000 lines by the length of their hanzi; what comes after is not even read."""
-    lines = [" ".join(["wo"] * n) + "\t" + "我" * n for n in (1, 3, 2, 5, 4, 7, 6, 9, 8, 10)]
-    (checkpoint / "data" / "dev.tsv").write_text("\n".join(lines * 100) + "\nno columns\n", "utf-8")
-    parsed: list[str] = []
-    read = Converter.read
-
-    def read_and_note(self: Converter, pinyin: str, where: str, lenient: bool = False) -> Source:
-        parsed.append(pinyin)
-        return read(self, pinyin, where, lenient)
-
-    monkeypatch.setattr(Converter, "read", read_and_note)
-    shown = [right for _, right, *_ in read_rows(show_conversions(checkpoint)[NAME])]
-    assert shown == ["我" * n for n in range(1, SAMPLES + 1)]
-    assert parsed == [" ".join("wo" for _ in right) for right in shown]
-
-
 def test_all_datasets_of_a_blend_are_shown(checkpoint: Path, model_config: ModelConfig, write_dataset: Write) -> None:
-    """Each by its table or its records."""
-    (checkpoint / "data" / "dev.tsv").write_text("wo ai\t我爱\tnews\n", "utf-8")
+    write_dataset(checkpoint / "data", ["我爱"])
     write_dataset(checkpoint / "more", ["北京", "中行"])
     write_config(checkpoint, model_config, {"pinyin": 1.0}, data=("data", "more"))
     rows = read_rows(show_conversions(checkpoint)[NAME])

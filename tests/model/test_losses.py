@@ -7,6 +7,9 @@ from torch.nn import functional
 from hzlm.config import LossConfig
 from hzlm.model.losses import TrainingLoss
 
+NO_SENTENCES = (torch.zeros(0, 0, dtype=torch.int32), torch.zeros(0, 0, dtype=torch.int64))
+"""Segments and sentences, which cross entropy does not look at."""
+
 
 def test_sum_of_both_sides_at_the_positions_that_count() -> None:
     generator = torch.Generator().manual_seed(0)
@@ -15,7 +18,7 @@ def test_sum_of_both_sides_at_the_positions_that_count() -> None:
     targets = torch.randint(6, 20, (3, 5), generator=generator)
     weights = torch.rand(2, 3, 5, generator=generator) * (torch.rand(2, 3, 5, generator=generator) > 0.4)
     loss = TrainingLoss(LossConfig(encoder_weight=0.5, decoder_weight=2.0, label_smoothing=0.1), 20, target_start=6)
-    total = loss((hidden, table), (targets, weights))
+    total = loss((hidden, table), (targets, weights, *NO_SENTENCES))
     logits = hidden @ table[6:].T
     sides = [
         functional.cross_entropy(side.flatten(0, 1), targets.flatten() - 6, reduction="none", label_smoothing=0.1)
@@ -34,5 +37,5 @@ def test_sum_of_both_sides_at_the_positions_that_count() -> None:
 
 def test_a_side_without_weight_costs_nothing() -> None:
     loss = TrainingLoss(LossConfig(), 9, target_start=2)
-    loss((torch.randn(2, 1, 4, 8), torch.randn(9, 8)), (torch.full((1, 4), 3), torch.ones(2, 1, 4)))
+    loss((torch.randn(2, 1, 4, 8), torch.randn(9, 8)), (torch.full((1, 4), 3), torch.ones(2, 1, 4), *NO_SENTENCES))
     assert loss.take().keys() == {"decoder"}

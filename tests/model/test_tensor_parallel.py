@@ -16,7 +16,7 @@ from hzlm.model.attention import Attention
 from hzlm.model.embedding import TokenEmbedding
 from hzlm.model.encoder_decoder import plan_layers
 from hzlm.model.initial import initialize
-from hzlm.model.losses import Labels, SideLoss, TrainingLoss
+from hzlm.model.losses import Labels, PartLoss, TrainingLoss
 from hzlm.model.recompute import Recompute
 from hzlm.model.setup import Setup
 from hzlm.model.state import Batch
@@ -46,7 +46,7 @@ class Found:
     """Of one rank: its loss, what the ranks together say of each side, and its gradients by name."""
 
     loss: float
-    sides: dict[str, SideLoss]
+    sides: dict[str, PartLoss]
     gradients: dict[str, Part]
 
 
@@ -94,7 +94,8 @@ def draw_batch() -> tuple[Batch, Labels]:
             start += length
     weights = (segments > 0) * torch.rand(2, ROWS, LENGTH, generator=generator)
     weights[0] *= torch.rand(ROWS, LENGTH, generator=generator) < 0.5
-    return (tokens, positions, segments), (targets, weights)
+    sentences = torch.where(segments > 0, 10 * torch.arange(1, ROWS + 1)[:, None] + segments, 0)
+    return (tokens, positions, segments), (targets, weights, segments, sentences)
 
 
 def run(case: Case, mesh: Mesh = ALONE) -> Found:

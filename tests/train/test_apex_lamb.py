@@ -129,13 +129,16 @@ def take_step(lamb: Lamb, step: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.05])
-def test_takes_the_steps_of_lamb(applier: SimpleNamespace, decay: float) -> None:
+@pytest.mark.parametrize("factors", [{}, {0: 0.25, 1: 0.0, 6: 2.0}, dict.fromkeys(range(4), 0.0)])
+def test_takes_the_steps_of_lamb(applier: SimpleNamespace, decay: float, factors: dict[int, float]) -> None:
     expected, found = make(Lamb, decay), make(ApexLamb, decay)
+    for lamb in (expected, found):
+        lamb.set_rate_factors(factors)
     for step in range(6):
         before = [group["params"][0].detach().clone() for group in expected.param_groups]
         for start, a, b in zip(before, take_step(expected, step), take_step(found, step), strict=True):
             assert (a - b).norm() <= 1e-6 * (a - start).norm() + 1e-6
-            assert not torch.equal(b, start)
+            assert torch.equal(a, start) == torch.equal(b, start)
     for ours, theirs in zip(expected.state.values(), found.state.values(), strict=True):
         for key in ("exp_avg", "exp_avg_sq"):
             torch.testing.assert_close(theirs[key], ours[key], rtol=1e-5, atol=1e-8)

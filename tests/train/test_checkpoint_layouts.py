@@ -25,10 +25,11 @@ from hzlm.parallel.mesh import Mesh
 from hzlm.train import checkpoint, checkpoint_write
 from hzlm.train.checkpoint import RunState, open_together, resume, save_checkpoint, start_from
 from hzlm.train.noise import NoiseScale
+from hzlm.train.patience import Patience
 
 Write = Callable[[Path, Sequence[str]], Path]
 Layout = tuple[int, int, int]
-PROGRESS = RunState(3, cursor=64, noise=NoiseScale(1.0, 0.1))
+PROGRESS = RunState(3, cursor=64, noise=NoiseScale(1.0, 0.1), patience=Patience(2.5, since=2))
 
 LAYOUTS = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3))
 
@@ -55,26 +56,31 @@ def blend(config: RunConfig) -> Blend:
     return Blend.open(config.data, "train")
 
 
-def save(config: RunConfig, blend: Blend, layout: Layout, seed: int = 0, step: int = 3) -> list[Path | Exception]:
+def save(
+    config: RunConfig, blend: Blend, layout: Layout, seed: int = 0, step: int = 3, averaged: bool = False
+) -> list[Path | Exception]:
     """What saving gives on each rank."""
 
     def save_part(mesh: Mesh) -> Path:
-        engine = FakeEngine(config.model, blend.vocabulary, mesh, seed).fill().engine
-        return save_checkpoint(config, engine, blend, RunState(step, PROGRESS.cursor, PROGRESS.noise), None, mesh)
+        engine = FakeEngine(config.model, blend.vocabulary, mesh, seed, averaged).fill().engine
+        return save_checkpoint(config, engine, blend, replace(PROGRESS, step=step), None, mesh)
 
     return play_ranks(*layout, save_part)
 
 
 @settings(max_examples=15)
-@given(writing=LAYOUTS, reading=LAYOUTS, seed=st.integers(0, 99))
+@given(writing=LAYOUTS, reading=LAYOUTS, seed=st.integers(0, 99), averaged=st.booleans())
 def test_any_layout_reads_what_any_layout_has_written(
-    config: RunConfig, blend: Blend, writing: Layout, reading: Layout, seed: int
+    config: RunConfig, blend: Blend, writing: Layout, reading: Layout, seed: int, averaged: bool
 ) -> None:
+    """Weights that are averaged are what another run starts from, and what its average starts from."""
     shutil.rmtree(config.train.output, ignore_errors=True)
     folder = config.train.output / "checkpoints" / "step_00000003"
-    assert save(config, blend, writing, seed) == [folder] * (writing[0] * writing[1] * writing[2])
+    assert save(config, blend, writing, seed, averaged=averaged) == [folder] * (writing[0] * writing[1] * writing[2])
     stored = Checkpoint.open(config.train.output)
-    for kind in KINDS:
+    kinds = (*KINDS, "averages") if averaged else KINDS
+    assert stored.manifest["tensors"].keys() == set(kinds)
+    for kind in kinds:
         tensors = stored.read(kind)
         assert tensors.keys() == logical_shapes(config.model, blend.vocabulary).keys()
         for name, shape in logical_shapes(config.model, blend.vocabulary).items():
@@ -83,13 +89,14 @@ def test_any_layout_reads_what_any_layout_has_written(
     assert stored.manifest["layout"] == {"pipe": pipe, "data": data, "tensor": tensor}
 
     def read(mesh: Mesh) -> tuple[RunState, list[tuple[str, str]], int, object]:
-        engine, fresh = (FakeEngine(config.model, blend.vocabulary, mesh, seed + 1) for _ in range(2))
+        engine = FakeEngine(config.model, blend.vocabulary, mesh, seed + 1, averaged)
+        fresh = FakeEngine(config.model, blend.vocabulary, mesh, seed + 1, averaged=True)
         found = open_together(config.train.output, mesh)
         assert found is not None
         progress = resume(found, engine.engine, blend)
         start_from(config.train.output, fresh.engine, blend.vocabulary)
-        assert fresh.differences(("masters",)) == []
-        return progress, engine.differences(KINDS[1:]), engine.optimizer_steps, engine.loss_scale
+        assert fresh.differences(("masters", "averages"), "averages" if averaged else "masters") == []
+        return progress, engine.differences(kinds[1:]), engine.optimizer_steps, engine.loss_scale
 
     expected = (PROGRESS, [], 17, {"scale": 1024.0, "good_steps": 3})
     assert play_ranks(*reading, read) == [expected] * (reading[0] * reading[1] * reading[2])
@@ -140,7 +147,7 @@ def test_a_rank_that_cannot_write_stops_all(
     assert save(config, blend, (1, 2, 2), step=2) == [whole.with_name("step_00000002")] * 4
 
 
-@pytest.mark.parametrize("name", ["save_settings", "_point", "tidy_up"])
+@pytest.mark.parametrize("name", ["finish_checkpoint", "_point", "tidy_up"])
 def test_what_the_first_rank_cannot_finish_is_told_to_all(
     config: RunConfig, blend: Blend, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

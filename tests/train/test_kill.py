@@ -37,18 +37,19 @@ def finish(runner: Runner, *overrides: str) -> None:
     assert_equal_runs(runner.folder / "killed", runner.folder / "straight")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_killed_while_it_computes(runner: Runner, precision: str) -> None:
+@pytest.mark.parametrize(
+    "given", [["train.precision=fp32"], ["train.precision=bf16", "train.average_decay=0.9", "train.patience=8"]]
+)
+def test_killed_while_it_computes(runner: Runner, given: list[str]) -> None:
     """Three micro-batches make a step, five steps an epoch; every third step is saved."""
-    given = f"train.precision={precision}"
-    kill(runner, MICRO_BATCH, 2, given)  # before anything is saved
-    kill(runner, STEP, 5, given, after=True)  # the epoch has just ended
+    kill(runner, MICRO_BATCH, 2, *given)  # before anything is saved
+    kill(runner, STEP, 5, *given, after=True)  # the epoch has just ended
     checkpoint = runner.folder / "killed" / "checkpoints" / "step_00000003"
     epoch, row = divmod(json.loads((checkpoint / "manifest.json").read_text())["cursor"], SENTENCES)
     assert epoch == 0, "so that what follows goes across an epoch's end"
     assert row > 0
-    kill(runner, MICRO_BATCH, 8, given)  # step 6, in the middle of its accumulation
-    finish(runner, given)
+    kill(runner, MICRO_BATCH, 8, *given)  # step 6, in the middle of its accumulation
+    finish(runner, *given)
     manifest = json.loads((runner.folder / "killed" / "checkpoints" / "step_00000012" / "manifest.json").read_text())
     assert manifest["cursor"] // SENTENCES == 2
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hzlm.decode.converter import BATCH_SIZE, Converter, Source
 from hzlm.errors import UserError
-from hzlm.evaluate.run import read_examples
+from hzlm.evaluate.files import read_examples
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.progress import Progress

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hzlm.data.dataset import SPLITS, STREAMS, VOCABULARY_FILE, read_sidecar, sidecar_path, stream_prefix
+from hzlm.data.dataset import SPLITS, STREAMS, VOCABULARY_FILE, holds_pairs, read_sidecar, sidecar_path, stream_prefix
 from hzlm.data.indexed import IndexedReader
 from hzlm.data.indexed_layout import BLOCK, idx_path
 from hzlm.data.indexed_streams import check_types
@@ -117,7 +117,7 @@ def _check_streams(folder: Path, split: str, info: Mapping[str, Any], checker: I
         yield f"{idx_path(reader.prefix)}: its lengths or documents are not those of the hanzi; prepare it again"
     if not strangers:
         with Progress(len(hanzi), f"checking {split}", "sentences") as bar:
-            yield from checker.check(readers, bar)
+            yield from checker.check(readers, holds_pairs(info), bar)
 
 
 def _have_equal_indexes(reader: IndexedReader, other: IndexedReader) -> bool:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,7 +40,8 @@ def export_jsonl(folder: Path, split: str, file: TextIO) -> None:
 
     `text`; `positions`, what of the text stands at each position: its characters, unless the vocabulary has pieces;
     `readings`, one for each position, as zhong1, or null where it has none; `words`, which are the text in parts;
-    `document`, its number from 0.
+    `document`, its number from 0. Of pairs, in place of readings and words, `source`: what the given source has at each
+    position, text or a syllable as syl:zhong1.
 
     Raises:
         UserError: the dataset is damaged.
@@ -53,7 +54,7 @@ def export_jsonl(folder: Path, split: str, file: TextIO) -> None:
                 path = bin_path(dataset.streams["hanzi"].prefix)
                 what = f"sentence {number} holds ids that are no targets of the vocabulary: damaged"
                 raise UserError(f"{path}: {what}; copy it again, or prepare the dataset again")
-            entry = describe_record(record, dataset.vocabulary)
+            entry = (describe_pair if dataset.is_pairs else describe_record)(record, dataset.vocabulary)
             file.write(json.dumps({**entry, "document": document}, ensure_ascii=False) + "\n")
             bar.advance()
 
@@ -68,9 +69,23 @@ def describe_record(record: Record, vocabulary: Vocabulary) -> dict[str, Any]:
     return {"text": "".join(positions), "positions": positions, "readings": readings, "words": words}
 
 
+def describe_pair(record: Record, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a pair says, as `export_jsonl` writes it, without the document."""
+    positions = vocabulary.texts(record.hanzi)
+    source: list[str] = []
+    for is_syllable, group in groupby(record.reading.tolist(), _is_syllable):
+        ids = list(group)
+        source += [vocabulary.tokens[i] for i in ids] if is_syllable else vocabulary.texts(ids)
+    return {"text": "".join(positions), "positions": positions, "source": source}
+
+
 def is_toned(token_id: int) -> bool:
     """Whether an id is that of a syllable with tone."""
     return Vocabulary.toned_start <= token_id < Vocabulary.key_start
+
+
+def _is_syllable(token_id: int) -> bool:
+    return Vocabulary.syllable_start <= token_id < Vocabulary.key_start
 
 
 def _numbered(dataset: Dataset) -> Iterator[tuple[int, int]]:

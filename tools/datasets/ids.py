@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hzlm.data.dataset import STREAMS
 from hzlm.data.indexed import IndexedReader
 from hzlm.data.indexed_layout import bin_path
-from hzlm.data.indexed_streams import are_targets, are_toned
+from hzlm.data.indexed_streams import are_given, are_targets, are_toned
 from hzlm.data.marks import MARK_FOLLOWS, MOST_SECOND, SECOND_SHIFT
 from hzlm.pinyin import TONED_SYLLABLES
 from hzlm.progress import Progress
@@ -43,17 +43,19 @@ class IdChecker:
         readings[vocabulary.unknown_id] = 0
         self._readings = readings
 
-    def check(self, readers: Mapping[str, IndexedReader], bar: Progress) -> Iterator[str]:
+    def check(self, readers: Mapping[str, IndexedReader], is_pairs: bool, bar: Progress) -> Iterator[str]:
         """Looks at aligned streams whole, in constant memory.
 
         Args:
             readers: by the names of `hzlm.data.dataset.STREAMS`.
+            is_pairs: the readings are given sources.
             bar: advanced by one for each sentence.
 
         Returns:
             A line for each kind of fault: the file, what is wrong, how often, and where first.
         """
         index = readers["hanzi"]
+        judge = self._judge_pairs if is_pairs else self._judge
         faults: dict[tuple[str, str], _Fault] = {}
         for start in range(0, len(index), _SENTENCES):
             end = min(start + _SENTENCES, len(index))
@@ -61,7 +63,7 @@ class IdChecker:
             lengths = index.lengths[start:end].astype(np.int64)
             firsts = np.cumsum(lengths) - lengths
             hanzi, reading, marks = (readers[stream].numbers[places] for stream in STREAMS)
-            for kind, is_wrong in self._judge(hanzi, reading, marks, firsts[lengths > 0]).items():
+            for kind, is_wrong in judge(hanzi, reading, marks, firsts[lengths > 0]).items():
                 wrong = np.flatnonzero(is_wrong)
                 if len(wrong) and kind in faults:
                     faults[kind].count += len(wrong)
@@ -98,4 +100,18 @@ class IdChecker:
             ("marks", "second readings that their hanzi does not have"): is_target
             & (marks >> SECOND_SHIFT > self._readings[known_hanzi]),
             ("marks", "marks of following sentences inside a sentence"): is_follower,
+        }
+
+    def _judge_pairs(
+        self,
+        hanzi: npt.NDArray[np.integer],
+        reading: npt.NDArray[np.integer],
+        marks: npt.NDArray[np.uint8],
+        firsts: npt.NDArray[np.int64],
+    ) -> dict[tuple[str, str], npt.NDArray[np.bool_]]:
+        """As `_judge`, of pairs."""
+        return {
+            ("hanzi", "ids that are no targets of the vocabulary"): ~are_targets(hanzi, self.vocabulary),
+            ("reading", "ids that no given source has"): ~are_given(reading, self.vocabulary),
+            ("marks", "marks, of which pairs have none"): marks > 0,
         }

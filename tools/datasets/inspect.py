@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hzlm.data.dataset import SPLITS, Dataset
 from hzlm.data.indexed_layout import BLOCK
+from hzlm.data.indexed_streams import are_targets
 from hzlm.data.marks import MARK_AMBIGUOUS, MARK_FOLLOWS, SECOND_SHIFT
 from hzlm.data.packing import pack
 from hzlm.table import format_table
@@ -17,7 +18,8 @@ _BAR = 40
 
 
 def inspect_dataset(folder: Path, row_length: int) -> str:
-    """Sizes, counts, lengths, vocabulary, how well rows of `row_length` can be filled, and marks, as lines for people.
+    """Sizes, counts, lengths, vocabulary, how well rows of `row_length` can be filled, and marks, or of pairs what the
+    sources carry, as lines for people.
 
     Raises:
         UserError: the dataset is damaged.
@@ -27,7 +29,8 @@ def inspect_dataset(folder: Path, row_length: int) -> str:
     sections = [_counts(datasets), _vocabulary(train)]
     if len(train):
         sample = np.unique(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(np.int64))
-        sections += [_histogram(train), f"{_packing(train, sample, row_length)}\n{_marks(train, sample)}"]
+        describe = _sources if train.is_pairs else _marks
+        sections += [_histogram(train), f"{_packing(train, sample, row_length)}\n{describe(train, sample)}"]
     return "\n\n".join(sections)
 
 
@@ -94,4 +97,16 @@ def _marks(dataset: Dataset, sample: npt.NDArray[np.int64]) -> str:
     return (
         f"marks      {ambiguous:.2f} % of {len(marks):,} positions ambiguous, {second:.2f} % with a second reading; "
         f"{follows:.1f} % of {len(sample):,} sentences follow the one before them"
+    )
+
+
+def _sources(dataset: Dataset, sample: npt.NDArray[np.int64]) -> str:
+    records = [dataset.record(number) for number in sample.tolist()]
+    hanzi = np.concatenate([record.hanzi for record in records])
+    reading = np.concatenate([record.reading for record in records])
+    same = 100 * np.count_nonzero(reading == hanzi) / max(len(hanzi), 1)
+    syllables = 100 * np.count_nonzero(~are_targets(reading, dataset.vocabulary)) / max(len(hanzi), 1)
+    return (
+        f"sources    given: {same:.2f} % of {len(hanzi):,} positions carry the target, {syllables:.2f} % a syllable, "
+        f"{100 - same - syllables:.2f} % another character"
     )

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Dataset, SplitWriter, read_sidecar
+from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Dataset, SplitWriter, holds_pairs, read_sidecar
 from hzlm.errors import UserError
 from hzlm.progress import Progress
 from hzlm.table import format_table
@@ -28,15 +28,17 @@ def merge_datasets(folders: Sequence[Path], output: Path) -> str:
         What was merged, as a table for people.
 
     Raises:
-        UserError: a dataset is damaged or has another vocabulary than the first, or the output exists.
+        UserError: a dataset is damaged or has another vocabulary than the first, some hold pairs and some do not, or
+            the output exists.
     """
     vocabulary = Vocabulary.load(folders[0] / VOCABULARY_FILE)
     _check_vocabularies(folders, vocabulary)
+    is_pairs = _hold_pairs(folders)
     rows = []
     with appearing(output) as scratch, Progress(len(SPLITS) * len(folders), "merging", "splits") as bar:
         vocabulary.save(scratch / VOCABULARY_FILE)
         for split in SPLITS:
-            with SplitWriter(scratch, split, vocabulary) as writer:
+            with SplitWriter(scratch, split, vocabulary, is_pairs) as writer:
                 for folder in folders:
                     dataset = Dataset.open(folder, split)
                     writer.append(dataset)
@@ -58,6 +60,17 @@ def _check_vocabularies(folders: Sequence[Path], vocabulary: Vocabulary) -> None
         if any(read_sidecar(folder, split)["vocabulary"] != vocabulary.fingerprint for split in SPLITS):
             remedy = f"prepare its text again with vocabulary.path={folders[0] / VOCABULARY_FILE}"
             raise UserError(f"{folder}: made with another vocabulary than {folders[0]}; {remedy}")
+
+
+def _hold_pairs(folders: Sequence[Path]) -> bool:
+    """Whether the datasets are of pairs; raises `UserError` where some are and some are not."""
+    kinds = {folder: {holds_pairs(read_sidecar(folder, split)) for split in SPLITS} for folder in folders}
+    first = kinds[folders[0]]
+    for folder, found in kinds.items():
+        if len(first | found) > 1:
+            what = "one holds pairs (hzlm pairs), the other annotated text (hzlm prepare)"
+            raise UserError(f"{folder}: cannot be merged with {folders[0]}: {what}; train on both, unmerged")
+    return first == {True}
 
 
 def _describe(dataset: Dataset, name: str) -> tuple[str, ...]:

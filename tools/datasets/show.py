@@ -14,11 +14,15 @@ SHOWN = 20
 """Positions of a record that are shown."""
 LEGEND = "w: a word begins, a: ambiguous, f: follows the record before it, =: the second reading"
 
+PAIRS_LEGEND = "below each target what the given source has, -: the same"
+
 _LETTERS = {MARK_WORD_START: "w", MARK_AMBIGUOUS: "a", MARK_FOLLOWS: "f"}
 
 
 def show_records(dataset: Dataset, numbers: Sequence[int]) -> str:
-    """The records of these numbers, three lines each, under a line with their number; at most SHOWN positions."""
+    """The records of these numbers under a line with their number, three lines each, of pairs two; at most SHOWN
+    positions.
+    """
     second = SecondReadings(dataset.vocabulary)
     blocks = []
     for number in numbers:
@@ -34,8 +38,9 @@ def show_records(dataset: Dataset, numbers: Sequence[int]) -> str:
         ]
         more = f", {len(record.hanzi) - SHOWN} more" if len(record.hanzi) > SHOWN else ""
         title = f"{dataset.split} {number}: {len(record.hanzi)} positions{more}"
-        blocks.append("\n".join([title, *_align([characters, readings, letters])]))
-    return "\n".join([*blocks, LEGEND])
+        rows = [characters, readings] if dataset.is_pairs else [characters, readings, letters]
+        blocks.append("\n".join([title, *_align(rows)]))
+    return "\n".join([*blocks, PAIRS_LEGEND if dataset.is_pairs else LEGEND])
 
 
 def spread(count: int, wanted: int) -> list[int]:

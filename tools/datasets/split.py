@@ -40,7 +40,7 @@ def split_dataset(folder: Path, parts: int, output: Path) -> list[Path]:
         for split in SPLITS:
             dataset = Dataset.open(folder, split)
             for name, (start, end) in zip(names, pairwise(_cut(dataset, parts)), strict=True):
-                with SplitWriter(scratch / name, split, vocabulary) as writer:
+                with SplitWriter(scratch / name, split, vocabulary, dataset.is_pairs) as writer:
                     writer.append(dataset, start, end)
                     writer.finish()
                 bar.advance()
