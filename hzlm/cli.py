@@ -23,6 +23,7 @@ from hzlm.commands import (
     prepare,
     status,
     train,
+    watch,
 )
 from hzlm.errors import UserError, is_shared
 from hzlm.launch.environment import is_first_process
@@ -34,6 +35,7 @@ COMMANDS: dict[str, ModuleType] = {
     "data": data,
     "train": train,
     "status": status,
+    "watch": watch,
     "ablate": ablate,
     "average": average,
     "fuse": fuse,

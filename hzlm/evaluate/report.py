@@ -87,7 +87,7 @@ class Evaluation:
             "BLEU of characters, sacrebleu, not smoothed.",
             *(part for division in DIVISIONS for part in self._division(division)),
             f"## Worst homophones: {best}",
-            _format_confusions(self.confusions[best]),
+            format_confusions(self.confusions[best]),
         ]
         return "\n\n".join(parts)
 
@@ -130,7 +130,8 @@ def _cells(scores: Scores) -> list[str]:
     ]
 
 
-def _format_confusions(confusions: tuple[Confusion, ...]) -> str:
+def format_confusions(confusions: tuple[Confusion, ...]) -> str:
+    """A table in Markdown."""
     rows = [
         (escape(found.right), escape(found.given), escape(found.source), f"{found.count:,}", f"{found.share:.2%}")
         for found in confusions

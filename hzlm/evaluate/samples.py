@@ -1,6 +1,6 @@
 """A handful of dev sentences as a checkpoint converts them: what a person looks at while a run goes on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hzlm.config import load_config
@@ -45,7 +45,7 @@ def show_conversions(checkpoint: Path) -> dict[str, str]:
         return {}
     converter = Converter.load(checkpoint)
     found = converter.search([sample.source for sample in samples])
-    return {NAME: _tabulate(samples, [candidates[0] for candidates in found], converter.vocabulary)}
+    return {NAME: tabulate_conversions(samples, [candidates[0] for candidates in found], converter.vocabulary)}
 
 
 def choose_samples(sentences: Iterable[Example]) -> list[Example]:
@@ -56,7 +56,8 @@ def choose_samples(sentences: Iterable[Example]) -> list[Example]:
     return [by_length[number * (len(by_length) - 1) // (SAMPLES - 1)] for number in range(SAMPLES)]
 
 
-def _tabulate(samples: list[Example], found: list[Candidate], vocabulary: Vocabulary) -> str:
+def tabulate_conversions(samples: Sequence[Example], found: Sequence[Candidate], vocabulary: Vocabulary) -> str:
+    """The samples beside their best candidates, wrong characters in bold, in Markdown."""
     counted = [[character is None for character in sample.source.characters] for sample in samples]
     accuracy = character_accuracy([sample.hanzi for sample in samples], [best.text for best in found], counted)
     rows = [

@@ -11,13 +11,14 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "article.md").read_text("utf-8")
 
 # the numbered headings of the article, in its order
-SECTIONS = """
+NUMBERS = """
 1.1 1.2 1.3
 2.1 2.2 2.3 2.4
 3.1 3.1.1 3.1.2 3.1.3 3.2 3.2.1 3.2.2 3.2.3 3.3 3.3.1 3.3.2 3.3.3 3.4 3.4.1 3.4.2 3.4.3
 4.1 4.1.1 4.1.2 4.1.3 4.1.4 4.2 4.2.1 4.2.2 4.3 4.3.1 4.3.2 4.4 4.4.1 4.4.2
 5.1 5.1.1 5.1.2 5.1.3 5.2 5.2.1 5.2.2 5.2.3 5.3 5.3.1 5.3.2 5.3.3 5.4 5.4.1 5.4.2 5.4.3
-""".split()
+"""
+SECTIONS = NUMBERS.split()
 
 
 def test_every_section_has_a_row_in_the_order_of_the_article() -> None:
