@@ -64,7 +64,7 @@ def write_corpus(folder: Path) -> None:
     page = f"<html><head><meta charset='utf-8'></head><body><article>{paragraphs}</article></body></html>"
     (corpus / "page.html").write_text(page, "utf-8")
     (corpus / "crawl.warc").write_bytes(_write_warc(page.replace(paragraphs, f"<p>{''.join(documents[95:])}</p>")))
-    right = sentences[400:440]
+    right = sentences[400:500]
     wrong = ["".join(ERRORS.get(character, character) for character in sentence) for sentence in right]
     pairs = [f"{one}\t{other}" for one, other in zip(wrong, right, strict=True)]
     _write_lines(folder / "errors.tsv", pairs)

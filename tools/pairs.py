@@ -1,7 +1,7 @@
 """Files of given sources and right targets -> a dataset of pairs, as for fine-tuning a corrector."""
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Record, SplitWriter
+from hzlm.data.sentence_files import PAIRS, Pair, align, read_pairs, unequal
 from hzlm.errors import UserError
 from hzlm.model.pretrained import find_checkpoint
-from hzlm.pinyin import LITERAL, SYLLABLES, format_pinyin, is_hanzi, parse_pinyin
+from hzlm.pinyin import LITERAL, format_pinyin, is_hanzi
 from hzlm.progress import Progress
 from hzlm.table import format_table
 from hzlm.tools.datasets.folder import appearing
@@ -21,21 +22,8 @@ from hzlm.tools.datasets.merge import TSV_FILES
 from hzlm.tools.stages.sentences import split_of
 from hzlm.vocabulary import Ids, Vocabulary
 
-LINES = "give lines of source<TAB>target, or id<TAB>source<TAB>target"
 SHOWN = 10
-"""Characters of either side that a message shows, and unknown characters that the report names."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A line of a file as it stands."""
-
-    source: str
-    """What is given: text with errors, or pinyin."""
-    target: str
-    """What is right."""
-    where: str
-    """File and number of the line, for messages."""
+"""Unknown characters that the report names."""
 
 
 @dataclass
@@ -90,13 +78,12 @@ def make_pairs(
 ) -> str:
     """Writes a dataset whose readings are the sources as they were given, each line a document.
 
-    The sources of a file are text where one of them holds hanzi, else pinyin (`hzlm.pinyin.parse_pinyin`). Text has as
-    many positions as its target; pinyin too, or a syllable for each hanzi of the target, whose other characters then
-    stand for themselves and may be left out. dev.tsv and test.tsv hold source<TAB>target, pinyin with something for
-    each character.
+    The sources of a file are text where one of them holds hanzi, else pinyin (`hzlm.data.sentence_files.align`). Text
+    has as many positions as its target. dev.tsv and test.tsv hold source<TAB>target, pinyin with something for each
+    character.
 
     Args:
-        files: as `read_pairs` takes them.
+        files: as `hzlm.data.sentence_files.read_pairs` takes them.
         vocabulary_path: as `find_vocabulary` takes it.
         output: the dataset folder, which must not exist yet; it appears when it is whole.
         dev: share of the lines that the dev split gets, by the SHA-256 of the target.
@@ -113,6 +100,10 @@ def make_pairs(
     if dev + test >= 1:
         raise UserError(f"--dev {dev:g} and --test {test:g} leave nothing to train on; make them smaller")
     vocabulary = find_vocabulary(vocabulary_path)
+    for path in files:
+        # a pipe could not be read twice
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: no regular file; give lines of {PAIRS}")
     report = _Report([(path, "text" if holds_text(path) else "pinyin") for path in files])
     with appearing(output) as folder, ExitStack() as stack:
         vocabulary.save(folder / VOCABULARY_FILE)
@@ -142,35 +133,6 @@ def make_pairs(
     return str(report)
 
 
-def read_pairs(path: Path) -> Iterator[Pair]:
-    """The lines of a file that are not blank, one after the other; no more of it is held.
-
-    Args:
-        path: UTF-8 lines of source<TAB>target, or id<TAB>source<TAB>target.
-
-    Raises:
-        UserError: the file cannot be read, is no UTF-8 or holds no line, or a line has other columns or an empty one.
-    """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: no regular file; {LINES}")
-    number = 0
-    try:
-        with path.open("rb") as file:
-            for at, line in enumerate(file, start=1):
-                where = f"{path}:{at}"
-                try:
-                    text = line.decode("utf-8-sig" if at == 1 else "utf-8").removesuffix("\n").rstrip("\r")
-                except UnicodeDecodeError:
-                    raise UserError(f"{where}: no UTF-8 text; convert the file to UTF-8 first") from None
-                if text.strip():
-                    number += 1
-                    yield _cut_line(text, where)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {LINES}") from None
-    if not number:
-        raise UserError(f"{path}: no line in it; {LINES}")
-
-
 def holds_text(path: Path) -> bool:
     """Whether the sources of a file are text: one of them holds a hanzi. Else they are pinyin."""
     return any(any(map(is_hanzi, pair.source)) for pair in read_pairs(path))
@@ -193,62 +155,25 @@ def find_vocabulary(path: Path) -> Vocabulary:
     return Vocabulary.load(path)
 
 
-def _cut_line(text: str, where: str) -> Pair:
-    columns = text.split("\t")
-    if len(columns) not in (2, 3):
-        raise UserError(f"{where}: {len(columns)} column(s); {LINES}")
-    source, target = columns[-2:]
-    for name, side in (("source", source), ("target", target)):
-        if not side.strip():
-            raise UserError(f"{where}: its {name} is empty; {LINES}")
-    return Pair(source, target, where)
-
-
 def _encode_text(pair: Pair, vocabulary: Vocabulary) -> tuple[Record, str | None]:
     """The pair as ids, and its source as dev.tsv has it."""
     hanzi, source = vocabulary.encode(pair.target), vocabulary.encode(pair.source)
     if len(source) != len(hanzi):
-        raise _unequal(pair, len(source), f"{len(hanzi)}", "a source of text has one for each of its target")
+        raise unequal(pair, len(source), f"{len(hanzi)}", "a source of text has one for each of its target")
     return _record(hanzi, source), pair.source
 
 
 def _encode_pinyin(pair: Pair, vocabulary: Vocabulary) -> tuple[Record, str | None]:
     """As `_encode_text`; None where pinyin cannot say what the source has."""
     hanzi = vocabulary.encode(pair.target)
-    # a letter of the target that is no syllable stands for itself in the source too
-    own = set(pair.target) - set(SYLLABLES)
-    chunks = (LITERAL + chunk if chunk in own and not is_hanzi(chunk) else chunk for chunk in pair.source.split())
-    given = parse_pinyin(" ".join(chunks), pair.where)
-    tokens = _fill(given, pair.target) or given
+    tokens = align(pair)
     source = _ids_of(tokens, vocabulary)
     if len(source) != len(hanzi):
-        expected = f"{len(hanzi)}, {sum(map(is_hanzi, pair.target))} of them hanzi"
-        raise _unequal(
-            pair, len(source), expected, "give a syllable or sign for each, or syllables for the hanzi alone"
-        )
+        raise unequal(pair, len(source), f"{len(hanzi)}", "give signs that the vocabulary cuts as those of the target")
     try:
         return _record(hanzi, source), format_pinyin(tokens)
     except ValueError:
         return _record(hanzi, source), None
-
-
-def _fill(given: Iterable[str], target: str) -> list[str] | None:
-    """A token for each character of the target, where the given ones are the syllables of its hanzi, between which its
-    other characters may stand too; None where they are not.
-    """
-    waiting = deque(given)
-    tokens = []
-    for character in target:
-        literal = LITERAL + character
-        if is_hanzi(character):
-            if not waiting or waiting[0].startswith(LITERAL):
-                return None
-            tokens.append(waiting.popleft())
-        else:
-            tokens.append(literal)
-            if waiting and waiting[0] == literal:
-                waiting.popleft()
-    return None if waiting else tokens
 
 
 def _ids_of(tokens: Iterable[str], vocabulary: Vocabulary) -> Ids:
@@ -264,12 +189,6 @@ def _ids_of(tokens: Iterable[str], vocabulary: Vocabulary) -> Ids:
 
 def _record(hanzi: Ids, source: npt.NDArray[np.int32]) -> Record:
     return Record(hanzi, source, np.zeros(len(hanzi), np.uint8))
-
-
-def _unequal(pair: Pair, found: int, expected: str, remedy: str) -> UserError:
-    begun = " and ".join(repr(side[:SHOWN]) for side in (pair.source, pair.target))
-    what = f"its source has {found} positions, its target {expected} (they begin {begun})"
-    return UserError(f"{pair.where}: {what}; {remedy}")
 
 
 def _lacks(pair: Pair, record: Record, vocabulary: Vocabulary, skip: bool, report: _Report) -> bool:

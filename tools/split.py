@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from hzlm.decode.sentences import CLOSING, split_sentences
+
 Unit = Literal["sentence", "utterance", "clause"]
 """A sentence keeps its punctuation; an utterance is a sentence without it, as speech is heard; a clause is a run that
 holds none."""
 
-_CLOSING = "”’」』）》】〕\"')\\]"
-_SENTENCE = re.compile(rf"[^\n。！？!?；;…]*(?:[。！？!?；;…]+[{_CLOSING}]*|$)", re.MULTILINE)
-_PART = re.compile(rf"[^，,、：:—]*(?:[，,、：:—]+[{_CLOSING}]*|$)")
+_PART = re.compile(rf"[^，,、：:—]*(?:[，,、：:—]+[{CLOSING}]*|$)")
 # Punctuation inside a number or a Latin word parts nothing: 3.5, 1,000, 10:30, e-mail.
 _CLAUSE = re.compile(r"(?:[^\W_]|[%％‰]|(?<=[0-9A-Za-z])[.:/'’-](?=[0-9A-Za-z])|(?<=[0-9]),(?=[0-9]))+")
 
@@ -18,10 +18,10 @@ _CLAUSE = re.compile(r"(?:[^\W_]|[%％‰]|(?<=[0-9A-Za-z])[.:/'’-](?=[0-9A-Za
 def split_text(text: str, unit: Unit, max_length: int) -> Iterator[str]:
     """The units of a text.
 
-    Sentences end behind 。！？!?；;… and the quotes and brackets that close there, and at line ends. One of more than
-    `max_length` characters is cut behind inner punctuation (，,、：:—) into pieces as long as may be. Clauses are the
-    runs of letters and digits between punctuation, symbols and white space; an utterance is all clauses of a sentence,
-    or of such a piece, with nothing between them.
+    Sentences end where `hzlm.decode.sentences` says. One of more than `max_length` characters is cut behind inner
+    punctuation (，,、：:—) into pieces as long as may be. Clauses are the runs of letters and digits between
+    punctuation, symbols and white space; an utterance is all clauses of a sentence, or of such a piece, with nothing
+    between them.
 
     Yields:
         units without white space around them; longer than `max_length` where nothing allows a cut.
@@ -36,7 +36,8 @@ def split_text(text: str, unit: Unit, max_length: int) -> Iterator[str]:
 
 
 def _sentences(text: str, max_length: int) -> Iterator[str]:
-    for sentence in _SENTENCE.findall(text):
+    ended, going_on = split_sentences(text)
+    for sentence in (*ended, going_on):
         sentence = sentence.strip()
         if len(sentence) > max_length:
             yield from _cut(sentence, max_length)

@@ -14,7 +14,7 @@ EXAMPLES = (
 )
 NOTES = """formats of the file:
   pinyin      pinyin<TAB>hanzi[<TAB>source]
-  readings    id<TAB>readings of the hanzi<TAB>sentence
+  readings    [id<TAB>]readings of the hanzi<TAB>sentence
   correction  [id<TAB>]sentence with errors<TAB>sentence"""
 
 

@@ -6,7 +6,10 @@ So `hzlm prepare` cuts the text that models are trained with.
 import re
 from itertools import pairwise
 
-_END = re.compile(r"[。！？!?；;…]+[”’」』）》】〕\"')\]]*|\n")
+CLOSING = "”’」』）》】〕\"')\\]"
+"""What closes behind punctuation, to be put into a regular expression's `[]`."""
+
+_END = re.compile(rf"[。！？!?；;…]+[{CLOSING}]*|\n")
 
 
 def sentence_ends(text: str) -> list[int]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 
+from hzlm.data.sentence_files import Pair
 from hzlm.decode.calibration import Calibration, Caution, Trial, save_calibration
 from hzlm.decode.corrector import Corrector
 from hzlm.errors import UserError
 from hzlm.evaluate.correction_metrics import score_correction
-from hzlm.evaluate.files import Pair, read_pairs
+from hzlm.evaluate.files import read_corrections
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import find_checkpoint, load_model, step_of
 from hzlm.progress import Progress
@@ -31,7 +32,7 @@ class _Texts:
 
     @property
     def written(self) -> list[str]:
-        return [*(pair.written for pair in self.pairs), *self.clean]
+        return [*(pair.source for pair in self.pairs), *self.clean]
 
 
 def calibrate(run: Path, data: Path, untouched: float) -> Calibration:
@@ -42,7 +43,7 @@ def calibrate(run: Path, data: Path, untouched: float) -> Calibration:
 
     Args:
         run: run folder of `hzlm train`; its latest checkpoint is what is tuned.
-        data: file of sentences with errors (`hzlm.evaluate.files.read_pairs`).
+        data: file of sentences with errors (`hzlm.evaluate.files.read_corrections`).
         untouched: least share of clean sentences that are to stay as they are.
 
     Raises:
@@ -53,7 +54,7 @@ def calibrate(run: Path, data: Path, untouched: float) -> Calibration:
     checkpoint = find_checkpoint(run) or run
     corrector = Corrector(*load_model(checkpoint))
     pairs = _choose_pairs(data)
-    clean = [pair.right for pair in pairs if pair.written == pair.right] or [pair.right for pair in pairs]
+    clean = [pair.target for pair in pairs if pair.source == pair.target] or [pair.target for pair in pairs]
     with Progress(len(BIASES) * len(THRESHOLDS), "calibrating", "settings") as progress:
         trials = _try_all(corrector, _Texts(pairs, clean), progress.advance)
     fitting = [trial for trial in trials if trial.untouched >= untouched]
@@ -71,10 +72,8 @@ def calibrate(run: Path, data: Path, untouched: float) -> Calibration:
 
 def _choose_pairs(path: Path) -> list[Pair]:
     """At most SENTENCES, equally far apart; always the same ones. Only these are held."""
-    total = sum(1 for _ in read_pairs(path))
-    if total == 0:
-        raise UserError(f"{path}: no sentences in it; give lines of sentence with errors<TAB>sentence")
-    return list(islice(read_pairs(path), 0, None, -(-total // SENTENCES)))
+    total = sum(1 for _ in read_corrections(path))
+    return list(islice(read_corrections(path), 0, None, -(-total // SENTENCES)))
 
 
 def _try_all(corrector: Corrector, texts: _Texts, advance: Callable[[], None]) -> list[Trial]:
@@ -105,7 +104,7 @@ def _try_all(corrector: Corrector, texts: _Texts, advance: Callable[[], None]) -
 
 def _judge(bias: float, threshold: float, texts: _Texts, given: Sequence[str]) -> Trial:
     of_pairs, of_clean = given[: len(texts.pairs)], given[len(texts.pairs) :]
-    written, right = [pair.written for pair in texts.pairs], [pair.right for pair in texts.pairs]
+    written, right = [pair.source for pair in texts.pairs], [pair.target for pair in texts.pairs]
     scores = score_correction(written, right, of_pairs)
     kept = sum(map(str.__eq__, of_clean, texts.clean))
     return Trial(bias, threshold, scores.sentence_correction.f1, kept / len(texts.clean))

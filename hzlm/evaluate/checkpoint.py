@@ -66,7 +66,7 @@ def _measure_conversions(config: RunConfig, checkpoint: Path, sentences: int) ->
     fuzzy = config.data.fuzzy if "fuzzy" in views else ()
     converter = Converter.load(checkpoint, fuzzy)
     found = [candidates[0] for candidates in converter.search([example.source for example in examples])]
-    figures = {}
+    figures: dict[str, float] = {}
     for view in [None, *views] if len(views) > 1 else [None]:
         chosen = [place for place, example in enumerate(examples) if view in (None, example.origin)]
         scores = score(

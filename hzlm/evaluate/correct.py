@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from hzlm.data.sentence_files import Pair
 from hzlm.decode.corrector import Corrector
-from hzlm.errors import UserError
 from hzlm.evaluate.breakdown import LENGTHS, LONGEST, Breakdown, Tally, class_of
 from hzlm.evaluate.correction_metrics import score_correction
 from hzlm.evaluate.correction_report import CorrectionEvaluation, Miscorrection
-from hzlm.evaluate.files import Pair, read_pairs
+from hzlm.evaluate.files import read_corrections
 from hzlm.progress import Progress
 
 ERRORS = ((1, "1"), (2, "2"))
@@ -34,10 +34,8 @@ def evaluate_correction(model: Path, data: Path, limit: int | None = None) -> Co
         UserError: the model or the file is missing or damaged, or a line has no two equally long sentences.
     """
     corrector = Corrector.load(model)
-    pairs = list(islice(read_pairs(data), limit))
-    if not pairs:
-        raise UserError(f"{data}: no sentences in it; give lines of sentence with errors<TAB>sentence")
-    written = [pair.written for pair in pairs]
+    pairs = list(islice(read_corrections(data), limit))
+    written = [pair.source for pair in pairs]
     with Progress(len(pairs), "evaluating", "sentences") as progress:
         start = time.perf_counter()
         given = [correction.text for correction in corrector.correct_many(written, progress.advance)]
@@ -45,7 +43,7 @@ def evaluate_correction(model: Path, data: Path, limit: int | None = None) -> Co
     return CorrectionEvaluation(
         model=str(model),
         data=str(data),
-        scores=score_correction(written, [pair.right for pair in pairs], given),
+        scores=score_correction(written, [pair.target for pair in pairs], given),
         breakdown=break_down_corrections(pairs, given),
         miscorrections=worst_miscorrections(pairs, given),
         sentences_per_second=len(pairs) / seconds,
@@ -62,8 +60,8 @@ def break_down_corrections(pairs: Sequence[Pair], given: Sequence[str]) -> Break
         "errors": {name: [0, 0] for name in (*(name for _, name in ERRORS), MOST_ERRORS)},
     }
     for pair, answer in zip(pairs, given, strict=True):
-        kept = [w == r for w, r in zip(pair.written, pair.right, strict=True)]
-        right = [g == r for g, r in zip(answer, pair.right, strict=True)]
+        kept = [w == r for w, r in zip(pair.source, pair.target, strict=True)]
+        right = [g == r for g, r in zip(answer, pair.target, strict=True)]
         errors = kept.count(False)
         corrected = sum(is_right and not was_right for is_right, was_right in zip(right, kept, strict=True))
         _add(tallies["position"]["right"], right.count(True) - corrected, len(kept) - errors)
@@ -81,7 +79,7 @@ def worst_miscorrections(pairs: Sequence[Pair], given: Sequence[str]) -> tuple[M
     wrong: Counter[tuple[str, str, str]] = Counter()
     places: Counter[tuple[str, str]] = Counter()
     for pair, answer in zip(pairs, given, strict=True):
-        for w, r, g in zip(pair.written, pair.right, answer, strict=True):
+        for w, r, g in zip(pair.source, pair.target, answer, strict=True):
             places[w, r] += 1
             wrong[w, r, g] += g != r
     worst = sorted(((found, n) for found, n in wrong.items() if n), key=lambda item: (-item[1], item[0]))[:SHOWN]

@@ -1,39 +1,26 @@
 """Files of sentences whose right hanzi are known, read as they were published."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from hzlm.data.sentence_files import Pair, align, read_pairs, read_rows, take_widths, unequal
 from hzlm.decode.converter import Converter, Source
 from hzlm.errors import UserError
-from hzlm.pinyin import (
-    LITERAL,
-    SYLLABLE,
-    UnknownSyllable,
-    format_pinyin,
-    is_hanzi,
-    nearest_syllable,
-    parse_pinyin,
-    parse_syllable,
-)
+from hzlm.pinyin import LITERAL, SYLLABLE, TONES, format_pinyin, is_hanzi, parse_pinyin
 
 Format = Literal["pinyin", "readings", "correction"]
 """What the columns are:
 
 pinyin       pinyin<TAB>hanzi[<TAB>source]                  what `hzlm prepare` writes
-readings     id<TAB>readings of the hanzi<TAB>sentence      speech corpora
+readings     [id<TAB>]readings of the hanzi<TAB>sentence    speech corpora
 correction   [id<TAB>]sentence with errors<TAB>sentence     spelling correction
 """
 
+PINYIN = "pinyin<TAB>hanzi[<TAB>source]"
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a file that is not blank, cut at its tabs."""
-
-    columns: list[str]
-    where: str
-    """File and line number, for messages."""
+_DIGITS = "".join(map(str, TONES))
 
 
 @dataclass(frozen=True)
@@ -56,14 +43,6 @@ class Example:
     origin: str | None
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A sentence that may have errors, and the right one, of the same length."""
-
-    written: str
-    right: str
-
-
 def recognize(path: Path) -> Format:
     """The format of a file, by the first line that is not blank.
 
@@ -75,9 +54,7 @@ def recognize(path: Path) -> Format:
     Raises:
         UserError: the file cannot be read, holds nothing, or its first line has three columns and is none of them.
     """
-    row = next(_read_rows(path), None)
-    if row is None:
-        raise UserError(f"{path}: no sentences in it; give lines of pinyin<TAB>hanzi")
+    row = next(read_rows(path, PINYIN))
     columns = row.columns
     if len(columns) not in (2, 3) or _fits(columns[0], columns[1]):
         return "pinyin"
@@ -96,7 +73,7 @@ def recognize(path: Path) -> Format:
 
 def _fits(pinyin: str, hanzi: str) -> bool:
     try:
-        tokens = parse_pinyin(pinyin, "")
+        tokens = take_widths(parse_pinyin(pinyin, ""), hanzi)
     except UserError:
         return False
     return len(tokens) == len(hanzi) and all(
@@ -117,7 +94,7 @@ def read_examples(
         tones: whether the tones of `readings` are kept. Pinyin is taken as it stands.
 
     Raises:
-        UserError: the file is missing or no UTF-8, or a line is no pair of equally long texts.
+        UserError: the file is missing, empty or no UTF-8, or a line is no pair of equally long texts.
     """
     for line in read_lines(path) if format == "pinyin" else _read_readings(path, tones):
         yield parse_line(line, converter)
@@ -127,19 +104,24 @@ def read_lines(path: Path) -> Iterator[Line]:
     """The lines of a file in the format `pinyin`; no more of it is read or held than is asked for.
 
     Raises:
-        UserError: the file is missing or no UTF-8, or a line has not two or three columns.
+        UserError: the file is missing, empty or no UTF-8, or a line has not two or three columns.
     """
-    for row in _read_rows(path):
-        if len(row.columns) not in (2, 3):
-            raise UserError(f"{row.where}: {len(row.columns)} columns; expected pinyin<TAB>hanzi[<TAB>source]")
+    for row in read_rows(path, PINYIN, (2, 3)):
         pinyin, hanzi, *origin = row.columns
         yield Line(pinyin, hanzi, origin[0] if origin else None, row.where)
 
 
 def parse_line(line: Line, converter: Converter) -> Example:
-    """Raises UserError where its pinyin is none, or stands for another number of characters or for other ones."""
+    """Raises UserError where its pinyin is none, or stands for another number of characters or for other ones.
+
+    Signs of another width are taken for those of the hanzi (`hzlm.data.sentence_files.take_widths`).
+    """
     hanzi, where = line.hanzi, line.where
-    source = converter.read(line.pinyin, where, lenient=True)
+    pinyin = line.pinyin
+    tokens = parse_pinyin(pinyin, where)
+    if (widened := take_widths(tokens, hanzi)) != tokens:
+        pinyin = format_pinyin(widened)
+    source = converter.read(pinyin, where, lenient=True)
     asked = source.characters
     if len(asked) != len(hanzi):
         raise UserError(f"{where}: pinyin of {len(asked)} characters, but hanzi of {len(hanzi)}; make them equal")
@@ -151,82 +133,28 @@ def parse_line(line: Line, converter: Converter) -> Example:
     return Example(source, hanzi, line.origin)
 
 
-def read_pairs(path: Path) -> Iterator[Pair]:
-    """The sentences of a file in the format `correction`, also without the column of ids, one after the other.
+def read_corrections(path: Path) -> Iterator[Pair]:
+    """The sentences of a file in the format `correction`, one after the other.
 
     Raises:
-        UserError: the file is missing or no UTF-8, or a line has not two or three columns, or its sentences differ in
-            length.
+        UserError: the file is none of pairs (`hzlm.data.sentence_files.read_pairs`), or its sentences differ in length.
     """
-    for row in _read_rows(path):
-        if len(row.columns) not in (2, 3):
-            raise UserError(
-                f"{row.where}: {len(row.columns)} columns; expected [id<TAB>]sentence with errors<TAB>sentence"
-            )
-        written, right = row.columns[-2:]
-        if len(written) != len(right):
-            raise UserError(
-                f"{row.where}: a sentence of {len(written)} characters, but the right one has {len(right)}; "
-                "leave the line out, as only wrong characters can be corrected, not missing or needless ones"
-            )
-        if not written.strip():
-            raise UserError(f"{row.where}: an empty sentence; leave the line out")
-        yield Pair(written, right)
+    for pair in read_pairs(path):
+        if len(pair.source) != len(pair.target):
+            remedy = "leave the line out, as only wrong characters can be corrected, not missing or needless ones"
+            raise unequal(pair, len(pair.source), f"{len(pair.target)}", remedy)
+        yield pair
 
 
 def _read_readings(path: Path, tones: bool) -> Iterator[Line]:
     """Lines whose pinyin says the readings, and literally what has none. White space in a sentence is left out."""
-    for row in _read_rows(path):
-        if len(row.columns) != 3:
-            raise UserError(f"{row.where}: {len(row.columns)} columns; expected id<TAB>readings<TAB>sentence")
-        _, readings, text = row.columns
-        sentence = "".join(text.split())
-        tokens = _align(readings.split(), sentence, tones, row.where)
-        yield Line(format_pinyin(tokens), sentence, None, row.where)
-
-
-def _align(readings: list[str], sentence: str, tones: bool, where: str) -> list[str]:
-    """A typed token for each character. Readings are those of the hanzi; other characters may stand among them."""
-    if not readings:
-        raise UserError(f"{where}: no readings in the second column; add those of the hanzi, as in guang3 zhou1")
-    tokens = []
-    used = 0
-    for character in sentence:
-        if not is_hanzi(character):
-            tokens.append(LITERAL + character)
-            used += readings[used : used + 1] == [character]
-        elif used < len(readings):
-            tokens.append(_token_of(character, readings[used], tones, f"{where}, reading {used + 1}"))
-            used += 1
-        else:
-            break
-    if len(tokens) != len(sentence) or used != len(readings):
-        hanzi = sum(map(is_hanzi, sentence))
-        raise UserError(f"{where}: {len(readings)} readings do not fit a sentence of {hanzi} hanzi; give one of each")
-    return tokens
-
-
-def _token_of(hanzi: str, reading: str, tones: bool, where: str) -> str:
-    try:
-        # dictionaries write the 儿 that ends a syllable as r5
-        syllable, tone = parse_syllable(f"e{reading}" if hanzi == "儿" and reading.startswith("r") else reading)
-    except UnknownSyllable:
-        nearest = nearest_syllable(reading)
-        hint = f"the nearest one is {nearest}" if nearest else "write it as in guang3"
-        raise UserError(f'{where}: "{reading}" is no pinyin syllable; {hint}') from None
-    return f"{SYLLABLE}{syllable}{tone if tones and tone else ''}"
-
-
-def _read_rows(path: Path) -> Iterator[Row]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                where = f"{path}:{number}"
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").rstrip("\r")
-                except UnicodeDecodeError:
-                    raise UserError(f"{where}: no UTF-8 text; convert the file to UTF-8 first") from None
-                if text.strip():
-                    yield Row(text.split("\t"), where)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give lines of pinyin<TAB>hanzi") from None
+    for pair in read_pairs(path):
+        sentence = "".join(pair.target.split())
+        tokens = align(replace(pair, target=sentence))
+        for token, character in zip(tokens, sentence, strict=True):
+            if token.startswith(SYLLABLE) and not is_hanzi(character):
+                reading = token.removeprefix(SYLLABLE)
+                raise UserError(f"{pair.where}: {character} is no hanzi, but {reading} is its reading; leave it out")
+        if not tones:
+            tokens = [token.rstrip(_DIGITS) if token.startswith(SYLLABLE) else token for token in tokens]
+        yield Line(format_pinyin(tokens), sentence, None, pair.where)

@@ -41,8 +41,6 @@ def fuse(run: Path, data: Path) -> Fusion:
     ngram = NgramModel.load(path, vocabulary)
     converter = Converter(model, vocabulary)
     examples = [parse_line(line, converter) for line in _choose_lines(data / "dev.tsv")]
-    if not examples:
-        raise UserError(f"{data / 'dev.tsv'}: no sentences in it; add text and prepare the dataset again")
     with Progress((len(WEIGHTS) + 1) * len(examples), "tuning", "sentences") as progress:
 
         def accuracy(weight: float, system: System) -> float:
@@ -66,7 +64,7 @@ def fuse(run: Path, data: Path) -> Fusion:
 def _choose_lines(path: Path) -> list[Line]:
     """At most SENTENCES, equally far apart; always the same ones. Only these are held."""
     total = sum(1 for _ in read_lines(path))
-    return list(islice(read_lines(path), 0, None, -(-total // SENTENCES) or 1))
+    return list(islice(read_lines(path), 0, None, -(-total // SENTENCES)))
 
 
 def _accuracy(

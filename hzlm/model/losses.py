@@ -73,6 +73,7 @@ class TrainingLoss:
         decoded = enter(hidden[1], self._mesh) if "decoder" in self.factors else hidden[1]
         projection = table[self._below :]
         total = torch.zeros((), device=hidden.device)
+        values: tuple[Tensor, Tensor | int, Tensor | int]
         for part, factor in self.factors.items():
             match part:
                 case "encoder":

@@ -218,8 +218,8 @@ class Engine:
     def _gradient(self, batch: MicroBatch, scale: float, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
         """The gradient of scale x loss by parameter. It is not accumulated: the hooks of ZeRO do not see it."""
         inputs = tuple(tensor.to(self.mesh.device) for tensor in batch.inputs)
-        labels = tuple(tensor.to(self.mesh.device) for tensor in batch.labels)
-        loss = self._loss(self._module.train()(inputs), labels)
+        targets, weights, segments, sentences = (tensor.to(self.mesh.device) for tensor in batch.labels)
+        loss = self._loss(self._module.train()(inputs), (targets, weights, segments, sentences))
         return torch.autograd.grad(scale * loss, parameters, materialize_grads=True)
 
     @property

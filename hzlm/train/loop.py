@@ -17,6 +17,7 @@ from hzlm.train.engine import Engine, StepResult
 from hzlm.train.noise import NoiseScale
 from hzlm.train.peak import find_peak
 from hzlm.train.recorder import OnCheckpoint, Recorder
+from hzlm.train.sampling import predicted_share
 from hzlm.train.schedule import learning_rate
 from hzlm.train.stop import Stopped, StopSignals
 from hzlm.train.stopwatch import Stopwatch
@@ -81,6 +82,8 @@ def run_steps(
                 last = saving = True
             if step % plan.log_every == 0 or step == 1 or last:
                 values |= _describe(result, batch, rate) | watch.read()
+                if config.sampling.schedule is not None:
+                    values["train/predicted_share"] = predicted_share(config.sampling, step)
             if result.skipped or (values and engine.loss_scale is not None):
                 values |= {"train/loss_scale": engine.loss_scale or 0.0, "train/skipped": float(result.skipped)}
             if scores is not None:
@@ -110,7 +113,8 @@ def run_steps(
 def _describe(result: StepResult, batch: StepBatch, learning_rate: float) -> dict[str, float]:
     """Of this step alone: what hangs on earlier ones would differ after a resume."""
     losses = {f"train/{name}_loss": part.loss for name, part in result.losses.items()}
-    return losses | {f"train/{name}": value for name, value in _retrieval(result.losses).items()} | {
+    losses |= {f"train/{name}": value for name, value in _retrieval(result.losses).items()}
+    return losses | {
         "train/loss": _total(result.losses),
         "train/accuracy": _accuracy(result.losses),
         "train/learning_rate": learning_rate,

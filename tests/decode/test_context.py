@@ -17,7 +17,6 @@ from hzlm.decode.sentences import sentence_ends, split_sentences
 from hzlm.kernels.cached_attention import cached_attention
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.pieces import Pieces
-from hzlm.tools.split import split_text
 from hzlm.vocabulary import Vocabulary
 
 PIECES = ("wo", "shi", "xing2", "zhong", "，", "☃")
@@ -166,9 +165,21 @@ def test_a_prefix_takes_no_part_in_the_answer(model: EncoderDecoder, vocabulary:
 
 
 @given(st.text("我是中。！？!?；;…”）\n， a"))
-def test_sentences_are_those_that_text_is_prepared_in(text: str) -> None:
-    ended, going_on = split_sentences(text)
-    assert "".join(ended) + going_on == text
-    stripped = [sentence.strip() for sentence in [*ended, going_on]]
-    assert [sentence for sentence in stripped if sentence] == list(split_text(text, "sentence", 1000))
-    assert len(sentence_ends(text)) == len(ended)
+def test_sentences_end_behind_their_punctuation_and_what_closes_there(text: str) -> None:
+    """One character after the other: `after` is whether punctuation has ended this sentence."""
+    expected, after = [""], False
+    for character in text:
+        ends = character in "。！？!?；;…"
+        # punctuation goes on behind itself alone: what has closed ends the sentence for good
+        goes_on = after and (character in "”）" or (ends and expected[-1][-1] not in "”）"))
+        if after and not goes_on:
+            expected.append("")
+        expected[-1] += character
+        after = ends or goes_on or character == "\n"
+        if character == "\n":
+            expected.append("")
+            after = False
+    if after:
+        expected.append("")
+    assert split_sentences(text) == (expected[:-1], expected[-1])
+    assert len(sentence_ends(text)) == len(expected) - 1

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hzlm.data.sentence_files import Pair
 from hzlm.errors import UserError
 from hzlm.evaluate import correct as correct_module
 from hzlm.evaluate.breakdown import Tally
 from hzlm.evaluate.correct import break_down_corrections, evaluate_correction, worst_miscorrections
 from hzlm.evaluate.correction_report import Miscorrection
-from hzlm.evaluate.files import Pair
 
 PAIRS = [
-    Pair("我爱背京", "我爱北京"),
-    Pair("我爱背景", "我爱北京"),
-    Pair("我住在背景的辟静的地方", "我住在北京的僻静的地方"),
-    Pair("我爱北京", "我爱北京"),
+    Pair("我爱背京", "我爱北京", "1"),
+    Pair("我爱背景", "我爱北京", "2"),
+    Pair("我住在背景的辟静的地方", "我住在北京的僻静的地方", "3"),
+    Pair("我爱北京", "我爱北京", "4"),
 ]
 GIVEN = ["我爱北京", "我爱背京", "我住在北京的辟静的地方", "我爱北景"]
 
@@ -38,7 +38,7 @@ class Corrector:
         return cls()
 
     def correct_many(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> list[Correction]:
-        answers = dict(zip([pair.written for pair in PAIRS], GIVEN, strict=True))
+        answers = dict(zip([pair.source for pair in PAIRS], GIVEN, strict=True))
         if advance is not None:
             advance(len(texts))
         return [Correction(answers[text]) for text in texts]
@@ -52,7 +52,7 @@ def _corrector(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "csc.tsv"
-    path.write_text("".join(f"{n}\t{p.written}\t{p.right}\n" for n, p in enumerate(PAIRS)), "utf-8")
+    path.write_text("".join(f"{n}\t{p.source}\t{p.target}\n" for n, p in enumerate(PAIRS)), "utf-8")
     return path
 
 
@@ -75,7 +75,7 @@ def test_mistakes_by_hand() -> None:
 
 @given(st.lists(st.tuples(*[st.text("甲乙", min_size=3, max_size=3)] * 3), min_size=1, max_size=6))
 def test_errors_by_length_and_by_number_add_up(versions: list[tuple[str, str, str]]) -> None:
-    found = break_down_corrections([Pair(w, r) for w, r, _ in versions], [g for *_, g in versions])
+    found = break_down_corrections([Pair(w, r, "") for w, r, _ in versions], [g for *_, g in versions])
     wrong = [(g == r) for w, r, g in versions for w, r, g in zip(w, r, g, strict=True) if w != r]
     for division in ("length", "errors"):
         assert sum(tally.total for tally in found[division].values()) == len(wrong)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 
 from damage import answer_of, damaged
+from hzlm.data.sentence_files import Pair
 from hzlm.decode.converter import Converter
 from hzlm.errors import UserError
-from hzlm.evaluate.files import Format, Pair, _align, _read_readings, read_examples, read_pairs, recognize
+from hzlm.evaluate.files import Format, _read_readings, read_corrections, read_examples, recognize
 from hzlm.model.encoder_decoder import EncoderDecoder
-from hzlm.pinyin import format_pinyin, is_hanzi
+from hzlm.pinyin import is_hanzi
 from hzlm.vocabulary import Vocabulary
 
 SHARED = Path(__file__).parents[3] / "shared" / "tests"
@@ -83,25 +84,15 @@ def test_readings_are_those_of_the_hanzi(write: Write, converter: Converter) -> 
     assert tokens == ["syl:wo3", "syl:ai4", "lit:，", "syl:bei3", "syl:jing1", "[UNK]"]
 
 
-def test_what_is_no_hanzi_may_stand_among_the_readings(write: Write, converter: Converter) -> None:
-    """As the full-width letters of AISHELL do."""
-    (found,) = read_examples(write("1\two3 ｔ xing2\t我ｔ行。\n"), converter, "readings")
-    assert found.source.characters == (None, "ｔ", None, "。")
-
-
-def test_the_erhua_of_dictionaries(write: Write) -> None:
-    (line,) = _read_readings(write("1\tna3 r5 ren2 er2\t哪儿人儿\n"), tones=True)
-    assert line.pinyin == "na3 er5 ren2 er2"
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1\t\t我爱", "no readings in the second column"),
-        ("1\two3\t我爱", "1 readings do not fit a sentence of 2 hanzi"),
-        ("1\two3 ai4 wo3\t我爱。", "3 readings do not fit a sentence of 2 hanzi"),
-        ("1\two3 ia4\t我爱", '2, reading 2: "ia4" is no pinyin syllable; the nearest one is ai'),
-        ("1\two3", "2 columns; expected id<TAB>readings"),
+        ("1\t\t我爱", "its source is empty"),
+        ("1\two3\t我爱", "its source has 1 positions, its target 2, 2 of them hanzi"),
+        ("1\two3 ai4 wo3\t我 爱", "its source has 3 positions, its target 2, 2 of them hanzi"),
+        ("1\two3 ai4 wo3\t我爱。", "。 is no hanzi, but wo3 is its reading"),
+        ("1\two3 ia4\t我爱", '2, piece 2: "ia4" is no pinyin syllable; the nearest one is ai'),
+        ("wo3", "1 column(s); give lines of [id<TAB>]source<TAB>target"),
     ],
 )
 def test_readings_that_do_not_fit(write: Write, converter: Converter, line: str, message: str) -> None:
@@ -112,16 +103,16 @@ def test_readings_that_do_not_fit(write: Write, converter: Converter, line: str,
     assert message in str(caught.value)
 
 
-def test_pairs(write: Write) -> None:
-    found = list(read_pairs(write("1\t我 背\t我 北\r\n\n我\t你\n")))
-    assert found == [Pair("我 背", "我 北"), Pair("我", "你")]
+def test_corrections(write: Write) -> None:
+    path = write("1\t我 背\t我 北\r\n\n我\t你\n")
+    assert list(read_corrections(path)) == [Pair("我 背", "我 北", f"{path}:1"), Pair("我", "你", f"{path}:3")]
     for line, message in (
-        ("2\t我爱\t我", "2: a sentence of 2 characters, but the right one has 1; leave the line out"),
-        ("2", "2: 1 columns; expected [id<TAB>]sentence with errors"),
-        ("2\t\t", "2: an empty sentence"),
+        ("2\t我爱\t我", "2: its source has 2 positions, its target 1 (they begin '我爱' and '我'); leave the line out"),
+        ("2", "2: 1 column(s); give lines of [id<TAB>]source<TAB>target"),
+        ("2\t\t", "2: its source is empty"),
     ):
         with pytest.raises(UserError) as caught:
-            list(read_pairs(write(f"1\t我\t我\n{line}\n")))
+            list(read_corrections(write(f"1\t我\t我\n{line}\n")))
         assert message in str(caught.value)
 
 
@@ -133,7 +124,7 @@ def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, c
     path = tmp_path_factory.getbasetemp() / "damaged.tsv"
     path.write_bytes(content)
     answer_of(lambda: recognize(path), path)
-    answer_of(lambda: list(read_pairs(path)), path)
+    answer_of(lambda: list(read_corrections(path)), path)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public test sets are not here")
@@ -141,13 +132,13 @@ def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, c
 def test_published_readings_fit(name: str) -> None:
     path = SHARED / f"{name}.tsv"
     assert recognize(path) == "readings"
-    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
-    for number, (_, readings, sentence) in enumerate(rows, start=1):
-        if number % 5 and readings.isascii() and "r5" not in readings:
-            continue
-        tokens = _align(readings.split(), sentence, True, f"{path}:{number}")
-        assert [token[4:] for token in tokens if token.startswith("lit:")] == [c for c in sentence if not is_hanzi(c)]
-        assert len(format_pinyin(tokens).split()) == len(sentence)
+    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()[:3000]]
+    for line, (_, _, sentence) in zip(_read_readings(path, tones=True), rows, strict=False):
+        assert line.hanzi == sentence
+        tokens = line.pinyin.split()
+        literals = [token.removeprefix("lit:") for token in tokens if not token[0].isalpha() or token[:4] == "lit:"]
+        assert literals == [character for character in sentence if not is_hanzi(character)]
+        assert len(tokens) == len(sentence)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public test sets are not here")
@@ -156,10 +147,10 @@ def test_published_pairs_are_read(converter: Converter) -> None:
     assert len(paths) >= 15
     for path in paths:
         assert recognize(path) == "correction"
-        assert all(len(pair.written) == len(pair.right) for pair in islice(read_pairs(path), 1000))
-    with pytest.raises(UserError, match=r"odw_train\.tsv:1119: a sentence of 22 characters"):
-        list(read_pairs(SHARED / "csc_ecspell_odw_train.tsv"))
+        assert all(len(pair.source) == len(pair.target) for pair in islice(read_corrections(path), 1000))
+    with pytest.raises(UserError, match=r"odw_train\.tsv:1119: its source has 22 positions"):
+        list(read_corrections(SHARED / "csc_ecspell_odw_train.tsv"))
     without = SHARED / "p2h_wiki_dev.tsv"
     assert recognize(without) == "readings"
-    with pytest.raises(UserError, match=r"p2h_wiki_dev\.tsv:1: no readings"):
+    with pytest.raises(UserError, match=r"p2h_wiki_dev\.tsv:1: its source is empty"):
         list(read_examples(without, converter, "readings"))

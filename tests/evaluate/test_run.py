@@ -56,6 +56,14 @@ def test_scores_by_source_and_in_total(data: Path) -> None:
     assert found.sentences_per_second > 0
 
 
+def test_a_sign_of_another_width_is_that_of_the_hanzi(data: Path) -> None:
+    data.write_text("wo,ai lit:,\t我，爱,\n", "utf-8")
+    (found,) = read_examples(data, Converter.load("model"))
+    vocabulary = Converter.load("model").vocabulary
+    assert [vocabulary.tokens[i] for i in found.source.ids] == ["syl:wo", "lit:，", "syl:ai", "[UNK]"]
+    assert found.source.characters == (None, "，", None, ",")
+
+
 def test_limit_counts_lines(data: Path) -> None:
     data.write_text("wo\t我\nai\t爱\nthis is not looked at", "utf-8")
     assert evaluate(Path("model"), data, limit=2).total.model.sentences == 2
@@ -98,8 +106,8 @@ def test_table_and_json(data: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("wo ai", "1 columns; expected pinyin<TAB>hanzi"),
-        ("1\two ai\t我爱\tnews", "4 columns"),
+        ("wo ai", "1 column(s); give lines of pinyin<TAB>hanzi"),
+        ("1\two ai\t我爱\tnews", "4 column(s)"),
         ("wo ai\t我", "pinyin of 2 characters, but hanzi of 1"),
         ("我爱\two ai", "我"),
         ("wo ia\t我爱", '"ia" is no pinyin syllable'),

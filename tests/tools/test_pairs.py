@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hzlm.data.dataset import SPLITS, Dataset
+from hzlm.data.sentence_files import read_pairs
 from hzlm.errors import UserError
 from hzlm.pieces import Pieces
 from hzlm.tools.datasets.check import check_dataset
-from hzlm.tools.pairs import Pair, find_vocabulary, make_pairs, read_pairs
+from hzlm.tools.pairs import find_vocabulary, make_pairs
 from hzlm.tools.stages.sentences import split_of
 from hzlm.vocabulary import Vocabulary
 
@@ -54,7 +55,7 @@ def refuse(place: Path, text: str | bytes, message: str, dev: float = 0.0, skip_
     assert sorted(place.iterdir()) == before
 
 
-LINES = "give lines of source<TAB>target, or id<TAB>source<TAB>target"
+LINES = "give lines of [id<TAB>]source<TAB>target"
 
 
 def test_sources_of_text(place: Path) -> None:
@@ -94,7 +95,7 @@ def test_sources_of_pinyin(place: Path) -> None:
         (["lit:A", "lit:b"], "Ab"),
         (["lit:，", "syl:ai4", "lit:b", "syl:wo", "lit:！"], "，爱b我！"),
         (["syl:ai", "syl:wo"], "A我"),
-        (["syl:an", "syl:men", "[UNK]"], "安门，"),
+        (["syl:an", "syl:men", "lit:，"], "安门，"),
     ]
 
 
@@ -112,13 +113,14 @@ def test_pieces_are_positions(tmp_path: Path) -> None:
     lines = ["wo3 lit:GDP ,\t我GDP，", "wo\tGDP我，é"]
     make_pairs([write(tmp_path, "\n".join(lines))], tmp_path, tmp_path / "pinyin", dev=0.0)
     assert stored(tmp_path / "pinyin") == [
-        (["syl:wo3", "lit:GDP", "byte:2C"], "我GDP，"),
+        (["syl:wo3", "lit:GDP", "lit:，"], "我GDP，"),
         (["lit:GDP", "syl:wo", "lit:，", "byte:C3", "byte:A9"], "GDP我，é"),
     ]
     make_pairs([write(tmp_path, "卧GDP\t我GDP")], tmp_path, tmp_path / "text", dev=0.0)
     assert stored(tmp_path / "text") == [(["[UNK]", "lit:GDP"], "我GDP")]
-    with pytest.raises(UserError, match="its source has 2 positions, its target 4 "):
-        make_pairs([write(tmp_path, "我GDP\t我DPG")], tmp_path, tmp_path / "other", dev=0.0)
+    for line in ("我GDP\t我DPG", "wo lit:GDP\t我DPG"):
+        with pytest.raises(UserError, match="its source has 2 positions, its target 4 "):
+            make_pairs([write(tmp_path, line)], tmp_path, tmp_path / "other", dev=0.0)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_pieces_are_positions(tmp_path: Path) -> None:
         ("1\t我\t我\t我\n", f"FILE:1: 4 column(s); {LINES}"),
         ("1\t\t我\n", f"FILE:1: its source is empty; {LINES}"),
         ("我\t \n", f"FILE:1: its target is empty; {LINES}"),
-        ("\n \t\n", f"FILE: no line in it; {LINES}"),
+        ("\n \t\n", f"FILE: no sentences in it; {LINES}"),
     ],
 )  # fmt: skip
 def test_what_is_refused(place: Path, text: str | bytes, message: str) -> None:
@@ -236,11 +238,6 @@ def test_where_a_vocabulary_may_lie(place: Path) -> None:
         find_vocabulary(place / "none")
 
 
-def test_lines_are_read_as_they_stand(place: Path) -> None:
-    path = write(place, "7\t 我 \t爱\n\nwo\t我\r\n")
-    assert list(read_pairs(path)) == [Pair(" 我 ", "爱", f"{path}:1"), Pair("wo", "我", f"{path}:3")]
-
-
 LETTERS = st.sampled_from(CHARACTERS.replace(" ", ""))
 HANZI = st.sampled_from("我爱北京")
 SYLLABLES = st.sampled_from(["wo", "ai4", "lü3", "XI'AN"[:2], "shì"])
@@ -290,3 +287,19 @@ def test_public_training_files(name: str, tmp_path: Path) -> None:
         records = [dataset.record(i) for i in range(len(dataset))]
         found += [(dataset.vocabulary.decode(r.reading), dataset.vocabulary.decode(r.hanzi)) for r in records]
     assert sorted(found) == sorted((source, target) for _, source, target in lines)
+
+
+def test_published_readings(tmp_path: Path) -> None:
+    """Readings of the hanzi alone, with the 儿 that ends a syllable as r5."""
+    path = SHARED / "p2h_hsk.tsv"
+    if not path.is_file():
+        pytest.skip("needs ../shared/tests")
+    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
+    Vocabulary(tuple(sorted({c for row in rows for c in row[2]})), {}).save(tmp_path / "vocabulary.json")
+    make_pairs([path], tmp_path, tmp_path / "out", dev=0.0)
+    found = stored(tmp_path / "out")
+    assert [target for _, target in found] == [row[2] for row in rows]
+    assert any("r5" in row[1] for row in rows)
+    for (tokens, _), (_, readings, _) in zip(found, rows, strict=True):
+        syllables = [token.removeprefix("syl:") for token in tokens if token.startswith("syl:")]
+        assert syllables == [{"r5": "er5"}.get(one, one.replace("u:", "v")) for one in readings.split()]

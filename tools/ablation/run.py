@@ -65,8 +65,7 @@ def read_results(plan: Plan, arm: str, measure: str, output: Path) -> dict[int, 
 def _measure(converter: Converter, measure: Measure) -> Result:
     dev = Dataset.open(measure.data, "dev")
     examples = list(read_records(dev, measure.view, measure.context, measure.sentences))
-    system = "fused" if measure.fused else "model"
-    found = converter.search([example.source for example in examples], system=system)
+    found = converter.search([example.source for example in examples], system="fused" if measure.fused else "model")
     counted, right = [], []
     for example, candidates in zip(examples, found, strict=True):
         asked = [character is None for character in example.source.characters]
