@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hzlm.data_config import DataConfig
+from hzlm.data_config import DRAWN_WITHOUT_CHANCE, DataConfig
 from hzlm.errors import UserError
 from hzlm.parallel_config import ParallelConfig
 from hzlm.settings import (
@@ -209,6 +209,15 @@ class RunConfig(Section):
             )
         if loss.r_drop_weight > 0 and loss.decoder_weight == 0:
             raise ValueError("loss.r_drop_weight needs the decoder's loss; make loss.decoder_weight positive")
+        draws = max(model.dropout, model.attention_dropout, model.activation_dropout) > 0
+        if loss.r_drop_weight > 0 and not draws:
+            raise ValueError("loss.r_drop_weight needs passes that differ; make model.dropout positive")
+        fixed = self.data.views.keys() <= DRAWN_WITHOUT_CHANCE and len(self.data.views) <= 1
+        if loss.contrastive_weight > 0 and fixed and not draws:
+            raise ValueError(
+                "loss.contrastive_weight needs views that differ; name another one in data.views, or make "
+                "model.dropout positive"
+            )
         if self.data.context > 0 and model.max_length < self.data.row_length:
             raise ValueError(
                 f"model.max_length = {model.max_length} is less than data.row_length = {self.data.row_length}, which "

@@ -9,6 +9,8 @@ from hzlm.settings import Positive, Rate, Section, Share, Size, explain_unknown
 
 VIEWS = ("masked", "pinyin", "toned", "keys", "fuzzy", "slips", "wrong", "mixed")
 """What a source may be made of (`hzlm.data.views`)."""
+DRAWN_WITHOUT_CHANCE = frozenset({"pinyin", "toned"})
+"""Views that show a sentence the same way each time."""
 POSITION_VIEWS = ("hanzi", "mask", "syllable", "toned", "key", "fuzzy", "slip", "wrong")
 """What one position of a `mixed` source may carry."""
 FUZZY_PAIRS = ("zh-z", "ch-c", "sh-s", "n-l", "r-l", "f-h", "an-ang", "en-eng", "in-ing", "ian-iang", "uan-uang")

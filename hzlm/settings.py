@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -131,9 +131,16 @@ def _explain(error: ValidationError, section: type[Section], source: str, origin
 
 def _keys(section: type[Section], place: Iterable[int | str]) -> list[str]:
     """The keys that the section at a place knows; the empty place is the whole."""
+    found: Any = section
     for name in place:
-        field = section.model_fields.get(str(name))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+        if get_origin(found) is dict:
+            found = get_args(found)[1]
+        elif _is_section(found) and str(name) in found.model_fields:
+            found = found.model_fields[str(name)].annotation
+        else:
             return []
-        section = field.annotation
-    return [*section.model_fields, *section.shorthands]
+    return [*found.model_fields, *found.shorthands] if _is_section(found) else []
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)

@@ -79,7 +79,8 @@ class Converter:
         self.vocabulary = vocabulary
         self.companion = companion
         """May be replaced between two searches."""
-        self._max_length = model.config.max_length
+        self.max_length = model.config.max_length
+        """Most positions of a source, with its context."""
         self._device = model.tokens.weight.device
         self._scorer = ModelScorer(model.eval(), quick=True)
         self._table = CandidateTable(vocabulary, _fuzzy_tokens(fuzzy, vocabulary))
@@ -142,10 +143,10 @@ class Converter:
                 for number, token in group:
                     ids.append(self._id_of_syllable(token, f"{where}, character {number}", lenient))
                     literals.append(None)
-        if len(ids) > self._max_length:
+        if len(ids) > self.max_length:
             unit = "characters" if self.vocabulary.pieces is None else "positions"
-            raise UserError(f"{where}: {len(ids)} {unit}, but this model takes {self._max_length} at most; split it")
-        before, begun = self._read_context(context, self._max_length - len(ids))
+            raise UserError(f"{where}: {len(ids)} {unit}, but this model takes {self.max_length} at most; split it")
+        before, begun = self._read_context(context, self.max_length - len(ids))
         return Source(np.array(before + ids, dtype=np.int64), tuple(literals), len(before), begun)
 
     def search(

@@ -59,7 +59,10 @@ def _measure_conversions(config: RunConfig, checkpoint: Path, sentences: int) ->
     splits = [Dataset.open(folder, "dev") for folder in config.data.path] if views else []
     each = -(-sentences // max(1, len(splits)))
     examples = [
-        example for view in views for dev in splits for example in read_records(dev, view, config.data.context, each)
+        example
+        for view in views
+        for dev in splits
+        for example in read_records(dev, view, config.data.context, each, config.model.max_length)
     ]
     if not examples:
         return Finding({}, {})

@@ -14,45 +14,70 @@ from hzlm.decode.converter import Source
 from hzlm.errors import UserError
 from hzlm.evaluate.files import Example
 from hzlm.settings import explain_unknown
+from hzlm.vocabulary import Vocabulary
 
 SEED = 0
 """Of the views: every evaluation shows the same of a record."""
 
 
-def read_records(dataset: Dataset, view: str, context: int = 0, limit: int | None = None) -> Iterator[Example]:
+def read_records(
+    dataset: Dataset, view: str, context: int = 0, limit: int | None = None, longest: int | None = None
+) -> Iterator[Example]:
     """Sentences spread evenly over a split, without those that hold blanks, which pinyin cannot say.
 
+    A syllable that no hanzi of the vocabulary has is [UNK], as `Converter.read` has it where it is lenient.
+
     Args:
-        dataset: one split.
+        dataset: one split, of annotated text.
         view: what is shown of them (`hzlm.data.views`), with its usual settings. It is their origin.
         context: most positions of preceding sentences that one is given, where there are.
         limit: number of sentences; None for all.
+        longest: positions that a model takes; a sentence has less context where it leaves less room.
 
     Raises:
-        UserError: the view is none, or one that conversion cannot undo.
+        UserError: the view is none, or one that conversion cannot undo; the dataset holds pairs, or a sentence of more
+            than `longest` positions.
     """
     if view not in VIEWS:
         raise UserError(f"{dataset.folder}: view {view}: {explain_unknown('view', view, VIEWS)}")
     if view == "wrong":
         raise UserError(f"{dataset.folder}: view wrong: no conversion changes hanzi; measure a file of corrections")
+    if dataset.is_pairs:
+        raise UserError(f"{dataset.folder}: holds pairs, whose sources are given; measure the dev.tsv in it")
     vocabulary = dataset.vocabulary
     views = ViewMixture(DataConfig(path={dataset.folder: 1.0}, views={view: 1.0}), vocabulary)
     total = len(dataset)
     numbers = np.arange(total) if limit is None or limit >= total else np.linspace(0, total - 1, limit).astype(np.int64)
-    contexts = count_preceding(dataset, numbers, np.full(len(numbers), context))
+    lengths = dataset.lengths[numbers].astype(np.int64)
+    if longest is not None and len(too_long := np.flatnonzero(lengths > longest)):
+        what = f"sentence {numbers[too_long[0]]} has {lengths[too_long[0]]} positions, but this model takes {longest}"
+        raise UserError(f"{dataset.folder}: {what} at most; prepare the data with shorter ones")
+    room = np.full(len(numbers), context) if longest is None else np.minimum(context, longest - lengths)
+    contexts = count_preceding(dataset, numbers, room)
     for number, count in zip(numbers.tolist(), contexts.tolist(), strict=True):
         record = dataset.record(number)
         texts = vocabulary.texts(record.hanzi)
         hanzi = "".join(texts)
         if any(map(str.isspace, hanzi)):
             continue
-        shown = views.source(record, numpy_generator(SEED, "view", number))
+        shown = [
+            token if len(vocabulary.candidates(token)) else vocabulary.unknown_id
+            for token in views.source(record, numpy_generator(SEED, "view", number)).tolist()
+        ]
         literals = tuple(
             text if token == right else None
-            for text, token, right in zip(texts, shown.tolist(), record.hanzi.tolist(), strict=True)
+            for text, token, right in zip(texts, shown, record.hanzi.tolist(), strict=True)
         )
-        example = Example(Source(shown.astype(np.int64), literals), hanzi, view)
+        example = Example(Source(np.array(shown, np.int64), literals), hanzi, view)
         yield _behind(example, dataset, range(number - count, number))
+
+
+def check_vocabulary(dataset: Dataset, vocabulary: Vocabulary) -> None:
+    """Raises UserError unless a dataset has the vocabulary of the model that is to be measured on it."""
+    if dataset.vocabulary.fingerprint != vocabulary.fingerprint:
+        raise UserError(
+            f"{dataset.folder}: its vocabulary is not the model's; give one that was prepared with the model's"
+        )
 
 
 def _behind(example: Example, dataset: Dataset, before: range) -> Example:

@@ -14,7 +14,7 @@ from hzlm.evaluate.breakdown import Breakdown, answers_of, break_down
 from hzlm.evaluate.files import Example, Format, read_examples
 from hzlm.evaluate.homophones import Confusion, worst_homophones
 from hzlm.evaluate.metrics import Scores, score
-from hzlm.evaluate.records import read_records
+from hzlm.evaluate.records import check_vocabulary, read_records
 from hzlm.evaluate.report import Comparison, Evaluation
 from hzlm.progress import Progress
 
@@ -53,8 +53,10 @@ def evaluate(
     converter = Converter.load(model, FUZZY_PAIRS if fuzzy else ())
     if data.is_dir():
         dev = Dataset.open(data, "dev")
-        _check_vocabulary(dev, converter)
-        examples = [example for view in views for example in read_records(dev, view, context, limit)]
+        check_vocabulary(dev, converter.vocabulary)
+        examples = [
+            example for view in views for example in read_records(dev, view, context, limit, converter.max_length)
+        ]
     else:
         examples = list(islice(read_examples(data, converter, format, tones), limit))
     if not examples:
@@ -104,11 +106,6 @@ def evaluate(
         confusions=confusions,
         sentences_per_second=len(examples) / seconds,
     )
-
-
-def _check_vocabulary(dev: Dataset, converter: Converter) -> None:
-    if dev.vocabulary.fingerprint != converter.vocabulary.fingerprint:
-        raise UserError(f"{dev.folder}: its vocabulary is not the model's; give one that was prepared with the model's")
 
 
 def _score(examples: Sequence[Example], candidates: Sequence[Sequence[str]], ranked: bool) -> Scores:

@@ -6,10 +6,14 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from hzlm.config import RunConfig, load_config
+from hzlm.data_config import VIEWS
 from hzlm.errors import UserError
 from hzlm.settings import Count, Section, explain_unknown, read_values, validate
 from hzlm.stored_files import replacing
 from hzlm.stored_yaml import format_yaml
+
+Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
+"""Of a folder or file."""
 
 Changes = dict[str, dict[str, Any]]
 """Fields of a run by section: a field that is given replaces that of the base."""
@@ -26,6 +30,8 @@ class Measure(Section):
     """Of these, spread evenly over the split."""
     context: Annotated[int, Field(ge=0)] = 0
     """Most positions of preceding sentences that a sentence is given."""
+    arms: tuple[str, ...] = ()
+    """The arms that are measured so; empty: all."""
     fused: bool = False
     """Whether the n-gram model of `ngram` helps, with the weight that does best on its own dev sentences."""
 
@@ -33,13 +39,13 @@ class Measure(Section):
 class Plan(Section):
     """An ablation."""
 
-    base: dict[str, Any]
+    base: dict[str, dict[str, Any]]
     """A run (`hzlm train`); its output and seed are set by the ablation."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1, 2), min_length=1)
     """Each arm is trained once with each of them."""
-    arms: dict[str, tuple[Changes, ...]] = Field(min_length=1)
+    arms: dict[Name, tuple[Changes, ...]] = Field(min_length=1)
     """Name -> what its runs change in the base, one after the other, each starting from the weights of the last."""
-    measures: dict[str, Measure] = Field(min_length=1)
+    measures: dict[Name, Measure] = Field(min_length=1)
     """Name -> what is measured at the end of each arm."""
     reference: str
     """The arm that all others are compared with."""
@@ -54,9 +60,20 @@ class Plan(Section):
             if not phases:
                 raise ValueError(f"arms.{name}: names no run; an arm that changes nothing is [{{}}]")
         for name, measure in self.measures.items():
+            for arm in measure.arms:
+                if arm not in self.arms:
+                    raise ValueError(f"measures.{name}.arms: {explain_unknown('arm', arm, list(self.arms))}")
+            if measure.view not in VIEWS:
+                raise ValueError(f"measures.{name}.view: {explain_unknown('view', measure.view, VIEWS)}")
+            if measure.view == "wrong":
+                raise ValueError(f"measures.{name}.view: wrong cannot be measured, as no conversion changes hanzi")
             if measure.fused and self.ngram is None:
                 raise ValueError(f"measures.{name}: is fused, but ngram is null; name a dataset with an n-gram model")
         return self
+
+    def measures_of(self, arm: str) -> dict[str, Measure]:
+        """What is measured of an arm, by name."""
+        return {name: measure for name, measure in self.measures.items() if not measure.arms or arm in measure.arms}
 
 
 def load_plan(path: Path) -> Plan:

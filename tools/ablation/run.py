@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hzlm.config import RunConfig, load_config
 from hzlm.data.dataset import Dataset
 from hzlm.decode.converter import Converter
+from hzlm.decode.ngram import NGRAM_FILE
+from hzlm.errors import UserError
 from hzlm.evaluate.fuse import fuse
-from hzlm.evaluate.records import read_records
+from hzlm.evaluate.records import check_vocabulary, read_records
 from hzlm.stored_files import replacing
 from hzlm.stored_json import load_json
 from hzlm.tools.ablation.plan import Measure, Plan, configs_of
+from hzlm.train.records import CONFIG_FILE
 from hzlm.train.run import train
 
 
@@ -34,37 +38,64 @@ class Result:
 def run_arm(plan: Plan, arm: str, seed: int, output: Path) -> None:
     """Trains an arm with a seed and measures it, into OUTPUT/ARM/seed-SEED.
 
-    A run that was stopped goes on where it was. Raises UserError as `train` does.
+    A run that was stopped goes on where it was, and what is measured already is not measured again.
+
+    Raises:
+        UserError: as of `train`; or something to measure with is missing, or results are there of other runs than
+            those of the plan.
     """
     folder = _folder(output, arm, seed)
     configs = configs_of(plan, arm, seed, folder)
     last = configs[-1].train.output
-    if all(_result_path(folder, name).is_file() for name in plan.measures):
+    measures = plan.measures_of(arm)
+    waiting = {name: measure for name, measure in measures.items() if not _result_path(folder, name).is_file()}
+    if len(waiting) < len(measures):
+        _check_unchanged(configs, folder)
+    if not waiting:
         return
+    # now, not after hours of training
+    datasets = {name: Dataset.open(measure.data, "dev") for name, measure in waiting.items()}
+    if plan.ngram is not None and not (plan.ngram / NGRAM_FILE).is_file():
+        raise UserError(f"{plan.ngram}: no n-gram model here; make the dataset with hzlm prepare --set ngram.order=3")
     for config in configs:
         print(f"\n== {arm}, seed {seed}: {config.train.output.name}, {config.train.steps} steps", file=sys.stderr)
         train(config)
-    if plan.ngram is not None and any(measure.fused for measure in plan.measures.values()):
+    if plan.ngram is not None and any(measure.fused for measure in waiting.values()):
         print(fuse(last, plan.ngram), file=sys.stderr)
     converter = Converter.load(last)
-    for name, measure in plan.measures.items():
+    for name, measure in waiting.items():
         with replacing(_result_path(folder, name)) as path:
-            path.write_text(json.dumps(asdict(_measure(converter, measure))) + "\n", "utf-8")
+            path.write_text(json.dumps(asdict(_measure(converter, measure, datasets[name]))) + "\n", "utf-8")
 
 
 def read_results(plan: Plan, arm: str, measure: str, output: Path) -> dict[int, Result]:
-    """What there is of an arm, by seed."""
+    """What there is of an arm, by seed. Raises UserError where a file is damaged."""
     found = {}
+    remedy = "delete it, and measure again"
     for seed in plan.seeds:
         path = _result_path(_folder(output, arm, seed), measure)
         if path.is_file():
-            found[seed] = Result(**load_json(path, "delete it, and measure again"))
+            try:
+                found[seed] = Result(**load_json(path, remedy))
+            except TypeError:
+                raise UserError(f"{path}: this file is damaged: no result of an ablation; {remedy}") from None
     return found
 
 
-def _measure(converter: Converter, measure: Measure) -> Result:
-    dev = Dataset.open(measure.data, "dev")
-    examples = list(read_records(dev, measure.view, measure.context, measure.sentences))
+def _check_unchanged(configs: Sequence[RunConfig], folder: Path) -> None:
+    """Raises UserError unless these are the runs that were trained in a folder."""
+    for config in configs:
+        path = config.train.output / CONFIG_FILE
+        if not path.is_file() or load_config(path) != config:
+            raise UserError(
+                f"{folder}: measured already, but not after the runs of this plan ({path} differs); "
+                "delete the folder, or choose another --output"
+            )
+
+
+def _measure(converter: Converter, measure: Measure, dev: Dataset) -> Result:
+    check_vocabulary(dev, converter.vocabulary)
+    examples = list(read_records(dev, measure.view, measure.context, measure.sentences, converter.max_length))
     found = converter.search([example.source for example in examples], system="fused" if measure.fused else "model")
     counted, right = [], []
     for example, candidates in zip(examples, found, strict=True):

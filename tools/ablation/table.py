@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hzlm.errors import UserError
 from hzlm.evaluate.bootstrap import paired_interval
 from hzlm.evaluate.markdown import escape, format_markdown_table
 from hzlm.tools.ablation.plan import Plan
@@ -13,6 +14,9 @@ def tabulate(plan: Plan, output: Path) -> str:
 
     The gain is that of the seeds which both have, in points, with the 95 % interval of a paired bootstrap over the
     sentences of these seeds. It says nothing of other seeds: what lies between two seeds of one arm does.
+
+    Raises:
+        UserError: a result is damaged, or of other sentences than that of the reference.
     """
     parts = []
     for measure in plan.measures:
@@ -28,6 +32,9 @@ def tabulate(plan: Plan, output: Path) -> str:
             gain = "-"
             if shared and arm != plan.reference:
                 theirs, ours = join([reference[seed] for seed in shared]), join([found[seed] for seed in shared])
+                if theirs.counted != ours.counted:
+                    what = f"{output}: {arm} and {plan.reference} were measured on other sentences ({measure})"
+                    raise UserError(f"{what}; delete the older results, and measure again")
                 interval = paired_interval(theirs.right, ours.right, ours.counted)
                 low, high = 100 * interval.low, 100 * interval.high
                 gain = f"{100 * interval.difference:+.2f} ({low:+.2f} .. {high:+.2f})"
