@@ -17,6 +17,7 @@ EXAMPLES = (
     'hzlm convert runs/first "wo ai bei jing"',
     'hzlm convert runs/first "wo3 ai4 bei3 jing1" --n-best 5',
     'hzlm convert runs/first "ta" --context 她是我的老师。',
+    'hzlm convert runs/first "si jie" --fuzzy',
     "hzlm convert runs/first < pinyin.txt > hanzi.txt",
 )
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="run folder or checkpoint")
     parser.add_argument("text", nargs="?", metavar="PINYIN", help="syllables; without it, lines of standard input")
     parser.add_argument("--context", default="", metavar="TEXT", help="what stands before it; helps to choose")
+    parser.add_argument("--fuzzy", action="store_true", help="let sounds that people confuse stand for each other")
     parser.add_argument("--n-best", type=count, metavar="K",
                          help="print up to K candidates, one a line: rank, text, score (log-probability)")  # fmt: skip
     parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 or 30 at least)")
@@ -36,10 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
+    from hzlm.data_config import FUZZY_PAIRS
     from hzlm.decode.converter import Converter
     from hzlm.progress import Progress
 
-    converter = Converter.load(options.model)
+    converter = Converter.load(options.model, FUZZY_PAIRS if options.fuzzy else ())
     if options.text is not None:
         _convert_lines(converter, [("the text", options.text)], options)
         return

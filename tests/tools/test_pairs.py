@@ -136,8 +136,6 @@ def test_pieces_are_positions(tmp_path: Path) -> None:
             "FILE:1: its source has 3 positions, its target 12, 11 of them hanzi (they begin 'wo ai bei' and "
             "'我爱，北北北北北北北'); give a syllable or sign for each, or syllables for the hanzi alone",
         ),
-        ("wo ,\t我爱，", "FILE:1: its source has 2 positions, its target 3, 2 of them hanzi (they begin 'wo ,' and "
-         "'我爱，'); give a syllable or sign for each, or syllables for the hanzi alone"),
         (
             "我中\t我爱\n我\t我中",
             "FILE:2: its source has 1 positions, its target 2 (they begin '我' and '我中'); "
@@ -288,14 +286,13 @@ def test_public_training_files(name: str, tmp_path: Path) -> None:
 def test_published_readings(tmp_path: Path) -> None:
     """Readings of the hanzi alone, with the 儿 that ends a syllable as r5."""
     path = SHARED / "p2h_hsk.tsv"
-    if not path.is_file():
+    if not SHARED.is_dir():
         pytest.skip("needs ../shared/tests")
     rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
     Vocabulary(tuple(sorted({c for row in rows for c in row[2]})), {}).save(tmp_path / "vocabulary.json")
     make_pairs([path], tmp_path, tmp_path / "out", dev=0.0)
     found = stored(tmp_path / "out")
     assert [target for _, target in found] == [row[2] for row in rows]
-    assert any("r5" in row[1] for row in rows)
     for (tokens, _), (_, readings, _) in zip(found, rows, strict=True):
         syllables = [token.removeprefix("syl:") for token in tokens if token.startswith("syl:")]
         assert syllables == [{"r5": "er5"}.get(one, one.replace("u:", "v")) for one in readings.split()]

@@ -55,12 +55,13 @@ def run_arm(plan: Plan, arm: str, seed: int, output: Path) -> None:
         return
     # now, not after hours of training
     datasets = {name: Dataset.open(measure.data, "dev") for name, measure in waiting.items()}
-    if plan.ngram is not None and not (plan.ngram / NGRAM_FILE).is_file():
+    is_fused = any(measure.fused for measure in waiting.values())
+    if is_fused and plan.ngram is not None and not (plan.ngram / NGRAM_FILE).is_file():
         raise UserError(f"{plan.ngram}: no n-gram model here; make the dataset with hzlm prepare --set ngram.order=3")
     for config in configs:
         print(f"\n== {arm}, seed {seed}: {config.train.output.name}, {config.train.steps} steps", file=sys.stderr)
         train(config)
-    if plan.ngram is not None and any(measure.fused for measure in waiting.values()):
+    if is_fused and plan.ngram is not None:
         print(fuse(last, plan.ngram), file=sys.stderr)
     converter = Converter.load(last)
     for name, measure in waiting.items():
@@ -114,6 +115,8 @@ def _result_path(folder: Path, measure: str) -> Path:
     return folder / f"{measure}.json"
 
 
-def join(results: Sequence[Result]) -> Result:
-    """The sentences of several results, one after the other."""
-    return Result([n for result in results for n in result.right], [n for result in results for n in result.counted])
+def pool(results: Sequence[Result]) -> Result:
+    """Several results on the same sentences as one: the sums of each sentence."""
+    right = zip(*(result.right for result in results), strict=True)
+    counted = zip(*(result.counted for result in results), strict=True)
+    return Result(list(map(sum, right)), list(map(sum, counted)))

@@ -6,14 +6,15 @@ from hzlm.errors import UserError
 from hzlm.evaluate.bootstrap import paired_interval
 from hzlm.evaluate.markdown import escape, format_markdown_table
 from hzlm.tools.ablation.plan import Plan
-from hzlm.tools.ablation.run import join, read_results
+from hzlm.tools.ablation.run import pool, read_results
 
 
 def tabulate(plan: Plan, output: Path) -> str:
     """Right characters of each arm and measure: of each seed, the mean, and the gain over the reference.
 
     The gain is that of the seeds which both have, in points, with the 95 % interval of a paired bootstrap over the
-    sentences of these seeds. It says nothing of other seeds: what lies between two seeds of one arm does.
+    sentences, each drawn with all of these seeds. It says nothing of other seeds: what lies between two seeds of one
+    arm does.
 
     Raises:
         UserError: a result is damaged, or of other sentences than that of the reference.
@@ -31,10 +32,11 @@ def tabulate(plan: Plan, output: Path) -> str:
             shared = sorted(found.keys() & reference.keys())
             gain = "-"
             if shared and arm != plan.reference:
-                theirs, ours = join([reference[seed] for seed in shared]), join([found[seed] for seed in shared])
-                if theirs.counted != ours.counted:
+                compared = [results[seed] for results in (reference, found) for seed in shared]
+                if any(result.counted != compared[0].counted for result in compared):
                     what = f"{output}: {arm} and {plan.reference} were measured on other sentences ({measure})"
                     raise UserError(f"{what}; delete the older results, and measure again")
+                theirs, ours = pool(compared[: len(shared)]), pool(compared[len(shared) :])
                 interval = paired_interval(theirs.right, ours.right, ours.counted)
                 low, high = 100 * interval.low, 100 * interval.high
                 gain = f"{100 * interval.difference:+.2f} ({low:+.2f} .. {high:+.2f})"
