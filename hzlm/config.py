@@ -218,6 +218,11 @@ class RunConfig(Section):
                 "loss.contrastive_weight needs views that differ; name another one in data.views, or make "
                 "model.dropout positive"
             )
+        if self.schedule.cooldown_steps >= self.train.steps:
+            raise ValueError(
+                f"schedule.cooldown_steps = {self.schedule.cooldown_steps} is no less than train.steps = "
+                f"{self.train.steps}; make it a part of them"
+            )
         if self.data.context > 0 and model.max_length < self.data.row_length:
             raise ValueError(
                 f"model.max_length = {model.max_length} is less than data.row_length = {self.data.row_length}, which "

@@ -86,6 +86,10 @@ class DataConfig(Section):
         twice = self.path.keys() & self.pairs.keys()
         if twice:
             raise ValueError(f"data.path and data.pairs both name {min(twice)}; name it once")
+        if self.views and not self.path:
+            raise ValueError("data.views is for the datasets of data.path, but there is none; leave it out")
+        if self.context > 0 and not self.path:
+            raise ValueError("data.context is for the datasets of data.path, but there is none; leave it out")
         if self.path and not self.views:
             raise ValueError("data.views is empty; name what the samples of data.path show, as in {pinyin: 1}")
         known = {"views": ("view", VIEWS), "mixed": ("kind", POSITION_VIEWS), "wrong": ("kind", WRONG_KINDS)}
@@ -96,9 +100,11 @@ class DataConfig(Section):
         for pair in self.fuzzy:
             if pair not in FUZZY_PAIRS:
                 raise ValueError(f"data.fuzzy: {pair}: {explain_unknown('pair', pair, FUZZY_PAIRS)}")
-        for needed, field in (("mixed", "mixed"), ("wrong", "wrong")):
-            if needed in self.views and not getattr(self, field):
-                raise ValueError(f"data.views has {needed}, but data.{field} is empty; say what it is made of")
+        for view in ("mixed", "wrong", "fuzzy"):
+            if view in self.views and not getattr(self, view):
+                raise ValueError(f"data.views has {view}, but data.{view} is empty; say what it is made of")
+        if "mixed" in self.views and self.mixed.keys() == {"hanzi"}:
+            raise ValueError("data.mixed has hanzi alone, so that nothing is asked for; add another kind")
         if self.context >= self.row_length:
             raise ValueError(
                 f"data.context = {self.context} leaves no room in data.row_length = {self.row_length}; make it smaller"

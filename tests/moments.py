@@ -9,6 +9,7 @@ from gradients import Array
 from hzlm.config import RunConfig
 from hzlm.data.batches import BatchReader
 from hzlm.data.blend import Blend
+from hzlm.model.losses import PartLoss
 from hzlm.parallel.sharding import logical_shape, sharding_of
 from hzlm.train.engine import Engine, StepResult
 from hzlm.train.ranks import connect
@@ -33,12 +34,22 @@ class Moment:
 Moments = dict[str, Moment]
 
 
-def steps_as_rank(configs: Sequence[RunConfig], step: int) -> list[tuple[StepResult, Moments]]:
+@dataclass(frozen=True)
+class Taken:
+    """What one step and a measurement after it say."""
+
+    result: StepResult
+    measured: dict[str, PartLoss]
+    """On the dev split, with as many empty micro-batches as the layout asks for."""
+    moments: Moments
+
+
+def steps_as_rank(configs: Sequence[RunConfig], step: int) -> list[Taken]:
     """One step of a new engine for each config, on the first rows of its data; the same `parallel` in all."""
     return [take_step(config, step) for config in configs]
 
 
-def take_step(config: RunConfig, step: int) -> tuple[StepResult, Moments]:
+def take_step(config: RunConfig, step: int) -> Taken:
     """Without clipping the first moment is then (1 - beta) times the gradient."""
     mesh = connect(config.parallel)
     blend = Blend.open(config.data, "train")
@@ -46,6 +57,9 @@ def take_step(config: RunConfig, step: int) -> tuple[StepResult, Moments]:
     batches = next(reader.steps(0, config.train.micro_batch_rows, config.train.accumulation)).micro_batches
     engine = Engine(config, blend.vocabulary, mesh)
     result = engine.train_step(batches, step, 0.0)
+    dev = BatchReader(Blend.open(config.data, "dev"), config.data, 0, mesh, config.pairing)
+    rows = config.train.micro_batch_rows
+    measured = engine.evaluate(dev.one_pass(rows, limit=9, at_least=config.parallel.stage_count + 2))
     found = {}
     for name, state in engine.parameters.items():
         sharding = sharding_of(state.weight)
@@ -53,7 +67,7 @@ def take_step(config: RunConfig, step: int) -> tuple[StepResult, Moments]:
         dim, pieces = (0, ((0, shape[0]),)) if sharding is None else (sharding.dim, sharding.pieces)
         part = tuple(state.weight.shape)
         found[name] = Moment(state.exp_avg.clone().numpy(), state.start, part, shape, dim, pieces)
-    return result, found
+    return Taken(result, measured, found)
 
 
 def merge_moments(ranks: Sequence[Moments]) -> dict[str, Array]:

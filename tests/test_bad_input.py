@@ -182,7 +182,7 @@ def test_a_folder_where_a_file_is_expected(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if arguments[0] == "evaluate":
-        monkeypatch.setattr(converter.Converter, "load", lambda path: None)
+        monkeypatch.setattr(converter.Converter, "load", lambda path, fuzzy: None)
     assert str(tmp_path) in complaint(capsys, *(argument.format(tmp_path) for argument in arguments))
 
 

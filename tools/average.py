@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from hzlm.errors import UserError
-from hzlm.model.checkpoint_files import CHECKPOINTS
+from hzlm.model.checkpoint_files import CHECKPOINTS, STEP_FOLDER
 from hzlm.model.pretrained import Checkpoint, find_checkpoint, list_checkpoints
 from hzlm.stored_files import force_to_disk
 from hzlm.train.checkpoint_write import finish_checkpoint, write_model
@@ -55,6 +55,8 @@ def average_checkpoints(paths: Sequence[Path], output: Path) -> None:
     """
     if output.exists():
         raise UserError(f"{output}: exists; choose another --output, or delete it")
+    if STEP_FOLDER.fullmatch(output.name):
+        raise UserError(f"{output}: a run would take it for a checkpoint of its own; choose another name")
     checkpoints = [Checkpoint.open(path) for path in paths]
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.manifest["step"])
     for checkpoint in checkpoints:
@@ -91,14 +93,13 @@ def _check_model(checkpoint: Checkpoint, newest: Checkpoint) -> None:
         raise UserError(
             f"{checkpoint.folder}: has another vocabulary than {newest.folder}; average checkpoints of one vocabulary"
         )
-    ours, theirs = _entries(checkpoint), _entries(newest)
-    for name in sorted(ours.keys() | theirs.keys()):
-        own, other = (entries[name]["shape"] if name in entries else None for entries in (ours, theirs))
-        if own != other:
-            what = f"has no {name}, but" if own is None else f"{name} is {own}, and"
-            there = "it is missing" if other is None else f"it is {other}"
+    ours, theirs = (other.config.model.model_dump() for other in (checkpoint, newest))
+    # dropout rates change no weight's meaning
+    for field in sorted(ours.keys() - {"dropout", "attention_dropout", "activation_dropout"}):
+        if ours[field] != theirs[field]:
             raise UserError(
-                f"{checkpoint.folder}: {what} {there} in {newest.folder}; average checkpoints of one shape of model"
+                f"{checkpoint.folder}: its model.{field} is {ours[field]}, and {theirs[field]} in {newest.folder}; "
+                "average checkpoints of one model"
             )
 
 

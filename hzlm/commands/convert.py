@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="run folder or checkpoint")
     parser.add_argument("text", nargs="?", metavar="PINYIN", help="syllables; without it, lines of standard input")
-    parser.add_argument("--context", default="", metavar="TEXT", help="what stands before it; helps to choose")
+    parser.add_argument("--context", default="", metavar="TEXT",
+                        help="what stands before it; a model that was trained without context takes none")  # fmt: skip
     parser.add_argument("--fuzzy", action="store_true", help="let sounds that people confuse stand for each other")
     parser.add_argument("--n-best", type=count, metavar="K",
                          help="print up to K candidates, one a line: rank, text, score (log-probability)")  # fmt: skip

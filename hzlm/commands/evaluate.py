@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hzlm.commands.arguments import count
+
+if TYPE_CHECKING:
+    from hzlm.evaluate.files import Format
+    from hzlm.evaluate.output import Report
 
 SUMMARY = "measure a model on sentences whose hanzi are known"
 EXAMPLES = (
@@ -30,32 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of a dataset: what is shown of the sentences (default: pinyin)")  # fmt: skip
     parser.add_argument("--context", type=count, metavar="N",
                         help="of a dataset: give up to N characters of preceding sentences")  # fmt: skip
-    parser.add_argument("--fuzzy", action="store_true", help="let sounds that people confuse stand for each other")
+    parser.add_argument("--fuzzy", action="store_true",
+                        help="of a file with pinyin: let sounds that people confuse stand for each other")  # fmt: skip
     parser.add_argument("--beam", type=count, metavar="N",
                         help="beam width of the model alone (default 10); with n-grams 30 and more")  # fmt: skip
-    parser.add_argument("--limit", type=count, metavar="N", help="measure the first N lines only")
+    parser.add_argument("--limit", type=count, metavar="N",
+                        help="measure the first N lines only; of a dataset N sentences a view, spread over it")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FOLDER",
                         help="write evaluation.json, evaluation.md and charts there")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    from hzlm.errors import UserError
-    from hzlm.evaluate.files import recognize
-    from hzlm.evaluate.output import Report, make_folder, write_report
     from hzlm.evaluate.run import CANDIDATES, evaluate
 
-    is_dataset = options.data.is_dir()
-    if not is_dataset and (options.view or options.context):
-        raise UserError(f"{options.data}: --view and --context are for datasets, and this is a file; leave them out")
-    form = "pinyin" if is_dataset else options.format or recognize(options.data)
-    if options.tones and form != "readings":
-        raise UserError(f"{options.data}: --tones is for files with readings, and this one holds {form}; leave it out")
-    if options.beam and form == "correction":
-        raise UserError(
-            f"{options.data}: --beam is for files with pinyin, and this one holds corrections; leave it out"
-        )
+    form = _check_options(options)
     if options.output is not None:
+        # a missing package for charts is told now, not after the evaluation
+        from hzlm.evaluate.output import make_folder, write_report
+
         make_folder(options.output)
     report: Report
     if form == "correction":
@@ -70,11 +68,36 @@ def run(options: argparse.Namespace) -> None:
             options.limit,
             form,
             options.tones,
-            options.view or ("pinyin",),
+            tuple(dict.fromkeys(options.view or ("pinyin",))),
             options.context or 0,
             options.fuzzy,
         )
+    print(report.table())
+    print(report.json(), flush=True)
     if options.output is not None:
         write_report(report, options.output)
-    print(report.table())
-    print(report.json())
+
+
+def _check_options(options: argparse.Namespace) -> "Format":
+    """The format of the data. Raises `UserError` where an option is for other data."""
+    from hzlm.errors import UserError
+    from hzlm.evaluate.files import recognize
+
+    if options.data.is_dir():
+        form: Format = "pinyin"
+        refused = {"--format": options.format, "--fuzzy": options.fuzzy}
+        why = "for files, and this is a dataset, whose views say what is read how"
+    else:
+        form = options.format or recognize(options.data)
+        refused = {"--view": options.view, "--context": options.context}
+        why = "for datasets, and this is a file"
+    for name, given in refused.items():
+        if given:
+            raise UserError(f"{options.data}: {name} is {why}; leave it out")
+    if options.tones and form != "readings":
+        raise UserError(f"{options.data}: --tones is for files with readings, and this one holds {form}; leave it out")
+    for name, given in {"--beam": options.beam, "--fuzzy": options.fuzzy}.items():
+        if given and form == "correction":
+            what = "for files with pinyin, and this one holds corrections"
+            raise UserError(f"{options.data}: {name} is {what}; leave it out")
+    return form

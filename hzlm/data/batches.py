@@ -101,14 +101,32 @@ class BatchReader:
     """
 
     def __init__(
-        self, blend: Blend, config: DataConfig, seed: int, mesh: Mesh = ALONE, pairing: Pairing = "none"
+        self,
+        blend: Blend,
+        config: DataConfig,
+        seed: int,
+        mesh: Mesh = ALONE,
+        pairing: Pairing = "none",
+        views: ViewMixture | None = None,
     ) -> None:
-        """blend: of one dataset or more. UserError where it holds a sentence that is longer than a row."""
+        """Reads a blend.
+
+        Args:
+            blend: of one dataset or more.
+            config: row length, views and context.
+            seed: of the order, the views and the context.
+            mesh: of this rank.
+            pairing: of the rows.
+            views: of the config, where they were made already: their tables take seconds.
+
+        Raises:
+            UserError: the blend holds a sentence that is longer than a row.
+        """
         blend.check_lengths(config.row_length, "data.row_length")
         self._datasets = blend.datasets
         self._vocabulary = blend.vocabulary
         self._row_length = config.row_length
-        self._views = ViewMixture(config, blend.vocabulary)
+        self._views = views or ViewMixture(config, blend.vocabulary)
         self._seed = seed
         self._mesh = mesh
         self._begun_rate = config.begun_rate

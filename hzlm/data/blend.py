@@ -67,9 +67,11 @@ class Blend:
         """Raises UserError where a sentence has more than `longest` positions, the value of the setting named."""
         for dataset, found in zip(self.datasets, self._longest, strict=True):
             if found > longest:
+                shorter = "prepare the text with a smaller sentences.max_length"
+                remedy = "leave that pair out" if dataset.is_pairs else shorter
                 raise UserError(
                     f"{setting} is {longest}, but {dataset.folder} holds a sentence of {found} positions: "
-                    "raise it, or prepare the text with a smaller sentences.max_length"
+                    f"raise it, or {remedy}"
                 )
 
     @cached_property
@@ -93,10 +95,15 @@ def _check_together(datasets: Sequence[Dataset]) -> None:
     for one, other in pairwise(datasets):
         if one.fingerprint == other.fingerprint:
             raise UserError(
-                f"data.path: {one.folder} and {other.folder} are the same dataset; name it once, with more weight"
+                f"data: {one.folder} and {other.folder} are the same dataset; name it once, with more weight"
             )
         if one.vocabulary.fingerprint != other.vocabulary.fingerprint:
             raise UserError(
-                f"data.path: {one.folder} and {other.folder} have different vocabularies; "
-                f"prepare one of them again with vocabulary.path={one.folder / VOCABULARY_FILE}"
+                f"data: {one.folder} and {other.folder} have different vocabularies; "
+                f"make one of them again with {_vocabulary_setting(other)}{one.folder / VOCABULARY_FILE}"
             )
+
+
+def _vocabulary_setting(dataset: Dataset) -> str:
+    """How the command that made a dataset is told which vocabulary to take."""
+    return "hzlm pairs --vocabulary " if dataset.is_pairs else "hzlm prepare --set vocabulary.path="

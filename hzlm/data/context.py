@@ -10,7 +10,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 def count_preceding(dataset: Dataset, records: Numbers, room: Numbers) -> Numbers:
-    """How many sentences before each of some sentences are its context, for many at once as `Dataset.context` for one.
+    """How many of the sentences before each of some sentences are its context.
 
     Args:
         dataset: that they are in.

@@ -65,14 +65,15 @@ def slips(vocabulary: Vocabulary, config: DataConfig) -> View:
 
 
 def wrong(vocabulary: Vocabulary, config: DataConfig) -> View:
-    """The hanzi, `wrong_rate` of them (at least one) replaced by wrong ones; none in `clean_rate` of the records."""
+    """The hanzi, each wrong with probability `wrong_rate` (at least one is); none in `clean_rate` of the records."""
     confusions = Confusions(vocabulary, config)
 
     def view(record: Record, generator: np.random.Generator) -> Ids:
         places = np.flatnonzero(confusions.is_hanzi(record.hanzi))
         if generator.random() < config.clean_rate or not len(places):
             return record.hanzi
-        number = max(1, round(config.wrong_rate * len(places)))
+        # drawn, so that one found error says nothing of others
+        number = max(1, int(generator.binomial(len(places), config.wrong_rate)))
         return _replace(record, generator.choice(places, size=number, replace=False), confusions, generator)
 
     return view
@@ -199,6 +200,8 @@ def _choose_characters(record: Record, config: DataConfig, generator: np.random.
 def _choose_words(record: Record, config: DataConfig, generator: np.random.Generator) -> npt.NDArray[np.int64]:
     """Positions of whole words, at least one, in all as near as it goes to the number wanted."""
     starts = (record.marks & MARK_WORD_START) > 0
+    if not starts.any():  # of a dataset that was made without words
+        return _choose_characters(record, config, generator)
     starts[0] = True
     word_of = np.cumsum(starts) - 1
     order = generator.permutation(int(word_of[-1]) + 1)

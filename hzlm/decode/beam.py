@@ -104,9 +104,11 @@ class CandidateTable:
         self._alternatives = alternatives
         self._penalty = penalty
 
-    def allows_any(self, token: int) -> bool:
-        """Whether a source token, or one that may be meant by it, has any target."""
-        return any(len(self._vocabulary.candidates(one)) for one in (token, *self._alternatives.get(token, ())))
+    def count(self, token: int) -> int:
+        """How many targets a source token allows, those that several of its alternatives allow once for each."""
+        if token in (self._vocabulary.unknown_id, self._vocabulary.pad_id):
+            return 1
+        return sum(len(self._vocabulary.candidates(one)) for one in (token, *self._alternatives.get(token, ())))
 
     def choices(self, source: Tensor) -> Iterator[PositionChoices]:
         """As `Table.choices`. Raises `ValueError` for a token that allows nothing."""

@@ -25,6 +25,12 @@ class Caution:
     """Added to the log-probability of the hanzi that is written, so that the whole sentence weighs its corrections."""
     threshold: float = 2.0
     """By so much at least the model finds another hanzi likelier than the one that is written."""
+    step: int | None = None
+    """Of the checkpoint that it was calibrated with; None where it was not."""
+
+    def __str__(self) -> str:
+        origin = "not calibrated" if self.step is None else f"calibrated at step {self.step:,}"
+        return f"bias {self.bias:g}, threshold {self.threshold:g} ({origin})"
 
     @classmethod
     def load(cls, run: Path) -> "Caution":
@@ -37,7 +43,7 @@ class Caution:
             raise UserError(f"{path}: no calibration of this version of hzlm; {REMEDY}")
         if stored.get("checksum") != _checksum(stored):
             raise UserError(f"{path}: damaged; {REMEDY}")
-        return cls(stored["bias"], stored["threshold"])
+        return cls(stored["bias"], stored["threshold"], stored["step"])
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Trial:
     f1: float
     """Of correction, by sentences: between 0 and 1."""
     untouched: float
-    """Share of the clean sentences that stayed as they are."""
+    """Share of the right sentences that stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,11 @@ class Calibration:
     bias: float
     threshold: float
     wanted: float
-    """Least share of clean sentences to be left untouched."""
+    """Least share of right sentences to be left untouched."""
     step: int
     """Of the checkpoint that it was calibrated with."""
     sentences: int
-    """Pairs looked at."""
-    clean: int
-    """Clean sentences looked at."""
+    """Pairs looked at: as many sources, and as many right sentences."""
     trials: tuple[Trial, ...]
 
     @property
@@ -77,7 +81,7 @@ class Calibration:
         chosen = self.chosen
         text = (
             f"bias {self.bias}, threshold {self.threshold}: correction F1 {chosen.f1:.2%} on "
-            f"{self.sentences:,} sentences, {chosen.untouched:.2%} of {self.clean:,} clean ones untouched"
+            f"{self.sentences:,} sentences, {chosen.untouched:.2%} of the right ones untouched"
         )
         return text if chosen.untouched >= self.wanted else f"{text}; no settings leave {self.wanted:.2%} untouched"
 

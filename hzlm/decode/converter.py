@@ -1,8 +1,8 @@
 """The Converter: pinyin in, hanzi out. This is what other programs import."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -11,19 +11,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hzlm.config import load_config
 from hzlm.decode.beam import CandidateTable, Prefix, Scorer, beam_search
 from hzlm.decode.companion import Companion
+from hzlm.decode.context import encode_context
 from hzlm.decode.scorers import FusedScorer, ModelScorer, NgramScorer
-from hzlm.decode.sentences import split_sentences
+from hzlm.decode.tolerance import EXACT, Tolerance, tolerant_table
 from hzlm.errors import UserError
 from hzlm.model.encoder_decoder import EncoderDecoder
-from hzlm.model.pretrained import load_model
-from hzlm.pinyin import LITERAL, SYLLABLE, TONES, parse_pinyin
-from hzlm.sounds import fuzzy_alternatives
+from hzlm.model.pretrained import find_checkpoint, load_model
+from hzlm.pinyin import LITERAL, parse_pinyin
 from hzlm.vocabulary import Vocabulary
 
 BATCH_SIZE = 64
-"""Sentences of about equal length that are searched together."""
+"""Sentences of about equal length that are searched together, at most."""
+MOST_CHOICES = 1 << 20
+"""Choices that the hypotheses of a batch have at one position, at most: each is looked up in an n-gram model.
+
+Of a syllable 64 sentences stay far below it; a hidden position, which allows every target, makes batches small."""
 
 System = Literal["model", "n-gram", "fused"]
 """What a search goes by: the model, the n-gram model of its companion, or both."""
@@ -58,6 +63,8 @@ class Source:
     """P."""
     begun: int = 0
     """How many of them, the last ones, belong to the sentence that the text goes on with."""
+    tolerance: Tolerance = EXACT
+    """What may be meant by the syllables."""
 
     @property
     def characters(self) -> tuple[str | None, ...]:
@@ -74,26 +81,56 @@ class Converter:
         vocabulary: Vocabulary,
         companion: Companion | None = None,
         fuzzy: Sequence[str] = (),
+        slips: bool = False,
+        context: int | None = None,
+        begun_alone: bool = False,
     ) -> None:
-        """fuzzy: sounds that may stand for each other in what is typed (`hzlm.data_config.FUZZY_PAIRS`)."""
+        """A converter without a companion goes by the model alone.
+
+        Args:
+            model: computes in its own dtype, or a narrower one (`hzlm.decode.scorers`).
+            vocabulary: of the model.
+            companion: its n-gram model.
+            fuzzy: sounds that may stand for each other in what is typed (`hzlm.data_config.FUZZY_PAIRS`).
+            slips: whether what is typed may have slips that make another syllable of one (`hzlm.sounds`).
+            context: most positions of context that a text is given; None for all that there is room for.
+            begun_alone: of a context, give the text only what has begun of its own sentence.
+        """
         self.vocabulary = vocabulary
         self.companion = companion
         """May be replaced between two searches."""
         self.max_length = model.config.max_length
         """Most positions of a source, with its context."""
+        self._most_context = self.max_length if context is None else context
+        self._begun_alone = begun_alone
         self._device = model.tokens.weight.device
         self._scorer = ModelScorer(model.eval(), quick=True)
-        self._table = CandidateTable(vocabulary, _fuzzy_tokens(fuzzy, vocabulary))
+        self._tolerance = Tolerance(tuple(fuzzy), slips)
+        self._tables: dict[Tolerance, CandidateTable] = {}
 
     @classmethod
-    def load(cls, path: Path | str, fuzzy: Sequence[str] = ()) -> "Converter":
+    def load(cls, path: Path | str, fuzzy: Sequence[str] = (), slips: bool = False) -> "Converter":
         """Read a checkpoint, or the latest one of a run folder, and the run folder's companion (`hzlm fuse`) if any.
 
-        The path of a checkpoint gives the model alone; `fuzzy` is as of `Converter`. Raises `UserError` where
-        something is missing or damaged.
+        Texts get as much context as the model was trained with: `data.context` positions at most; without it, where
+        `data.begun_rate` is above 0, what has begun of their sentence; else none.
+
+        Args:
+            path: that of a checkpoint gives the model alone, without a companion.
+            fuzzy, slips: as of `Converter`.
+
+        Raises:
+            UserError: something is missing or damaged.
         """
-        model, vocabulary = load_model(Path(path))
-        return cls(model, vocabulary, Companion.load(Path(path), vocabulary), fuzzy)
+        path = Path(path)
+        model, vocabulary = load_model(path)
+        companion = Companion.load(path, vocabulary)
+        folder = find_checkpoint(path)
+        if folder is None:
+            return cls(model, vocabulary, companion, fuzzy, slips)
+        data = load_config(folder / "config.yaml").data
+        begun_alone = data.context == 0 and data.begun_rate > 0
+        return cls(model, vocabulary, companion, fuzzy, slips, None if begun_alone else data.context, begun_alone)
 
     def convert(self, pinyin: str, context: str = "") -> str:
         """The best conversion of one text; context and errors are as of `read`."""
@@ -124,7 +161,8 @@ class Converter:
             lenient: a syllable that no hanzi of this model has becomes □ in the answer and is no error, so that a
                 measurement can count it as wrong.
             context: hanzi and all else that stands before the caret; helps to choose, and is no part of the answer.
-                Where it is longer than the model can take beside the text, its beginning is left out.
+                Where it is longer than the model can take beside the text, or was trained with, its beginning is left
+                out: all of it by a model that was trained without context.
 
         Raises:
             UserError: it holds something that is no syllable, or a syllable that no hanzi of this model has,
@@ -146,8 +184,9 @@ class Converter:
         if len(ids) > self.max_length:
             unit = "characters" if self.vocabulary.pieces is None else "positions"
             raise UserError(f"{where}: {len(ids)} {unit}, but this model takes {self.max_length} at most; split it")
-        before, begun = self._read_context(context, self.max_length - len(ids))
-        return Source(np.array(before + ids, dtype=np.int64), tuple(literals), len(before), begun)
+        room = min(self.max_length - len(ids), self._most_context)
+        before, begun = encode_context(context, room, self.vocabulary, self._begun_alone)
+        return Source(np.array(before + ids, dtype=np.int64), tuple(literals), len(before), begun, self._tolerance)
 
     def search(
         self,
@@ -167,33 +206,42 @@ class Converter:
         beam = max(NARROWEST[system], n_best) if beam is None else beam
         scorer = self._scorer_of(system)
         results: list[list[Candidate]] = [[] for _ in sources]
-        by_length = sorted(range(len(sources)), key=lambda index: (sources[index].context, len(sources[index].ids)))
-        for _, group in groupby(by_length, key=lambda index: sources[index].context):
-            while batch := list(islice(group, BATCH_SIZE)):
-                rows = self._search_batch([sources[i] for i in batch], n_best, beam, scorer)
-                for index, found in zip(batch, rows, strict=True):
-                    results[index] = found
-                if advance is not None:
-                    advance(len(batch))
+        for batch in self._batches(sources, max(beam, n_best)):
+            rows = self._search_batch([sources[i] for i in batch], n_best, beam, scorer)
+            for index, found in zip(batch, rows, strict=True):
+                results[index] = found
+            if advance is not None:
+                advance(len(batch))
         return results
 
-    def _read_context(self, context: str, room: int) -> tuple[list[int], int]:
-        """The ids of the end of a context, at most `room`, and how many of them belong to a sentence that goes on.
+    def _batches(self, sources: Sequence[Source], kept: int) -> Iterator[list[int]]:
+        """The indices of sources that are searched together: of one table, one length of context, and about one length.
 
-        As in training there is no white space between sentences. No character is cut that stands at several positions.
+        kept: hypotheses of each.
         """
-        ended, going_on = split_sentences(context)
-        ids: list[int] = self.vocabulary.encode(going_on.lstrip()).tolist()
-        parts = self.vocabulary.cut(going_on.lstrip())
-        begun = len(ids)
-        while ended and len(ids) < room:
-            sentence = ended.pop().strip()
-            ids[:0] = self.vocabulary.encode(sentence).tolist()
-            parts[:0] = self.vocabulary.cut(sentence)
-        start = max(0, len(ids) - room)
-        while 0 < start < len(ids) and parts[start - 1] == "":
-            start += 1
-        return ids[start:], min(len(ids) - start, begun)
+
+        def kind_of(index: int) -> tuple[Tolerance, int]:
+            return sources[index].tolerance, sources[index].context
+
+        by_length = sorted(range(len(sources)), key=lambda index: (*kind_of(index), len(sources[index].ids)))
+        for (tolerance, context), group in groupby(by_length, key=kind_of):
+            table = self._table_of(tolerance)
+            batch: list[int] = []
+            widest = 0
+            for index in group:
+                width = max(map(table.count, set(sources[index].ids[context:].tolist())))
+                choices = (len(batch) + 1) * kept * max(widest, width)
+                if batch and (len(batch) == BATCH_SIZE or choices > MOST_CHOICES):
+                    yield batch
+                    batch, widest = [], 0
+                batch.append(index)
+                widest = max(widest, width)
+            yield batch
+
+    def _table_of(self, tolerance: Tolerance) -> CandidateTable:
+        if tolerance not in self._tables:
+            self._tables[tolerance] = tolerant_table(self.vocabulary, tolerance)
+        return self._tables[tolerance]
 
     def _scorer_of(self, system: System) -> Scorer:
         if system == "model":
@@ -209,7 +257,8 @@ class Converter:
         lengths = torch.tensor([len(row) for row in rows])
         prefix = Prefix(sources[0].context, tuple(source.begun for source in sources))
         padded, lengths = padded.to(self._device), lengths.to(self._device)
-        found = beam_search(scorer, padded, lengths, self._table, beam, n_best, prefix)
+        table = self._table_of(sources[0].tolerance)
+        found = beam_search(scorer, padded, lengths, table, beam, n_best, prefix)
         return [
             [
                 Candidate(self._text(ids[: len(source.literals)], source.literals), log_probability)
@@ -228,21 +277,10 @@ class Converter:
 
     def _id_of_syllable(self, token: str, where: str, lenient: bool) -> int:
         token_id = self.vocabulary.id_of(token)
-        if not self._table.allows_any(token_id):
+        if self._table_of(self._tolerance).count(token_id) == 0:
             if lenient:
                 return self.vocabulary.unknown_id
             reading = token.partition(":")[2]
             remedy = f"leave the tone out: {reading[:-1]}" if reading[-1].isdigit() else "train with text that has one"
             raise UserError(f"{where}: this model knows no hanzi that is read {reading}; {remedy}")
         return token_id
-
-
-def _fuzzy_tokens(pairs: Sequence[str], vocabulary: Vocabulary) -> dict[int, list[int]]:
-    """The syllables, without tone and with each, that may be typed for others, as ids: each with these others."""
-    return {
-        vocabulary.id_of(f"{SYLLABLE}{syllable}{tone}"): [
-            vocabulary.id_of(f"{SYLLABLE}{other}{tone}") for other in others
-        ]
-        for syllable, others in fuzzy_alternatives(pairs).items()
-        for tone in ("", *TONES)
-    }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hzlm.decode.beam import PositionChoices, Prefix
 from hzlm.decode.calibration import Caution
@@ -35,14 +36,17 @@ class CorrectionTable:
         self._written = written
 
     def choices(self, source: Tensor) -> Iterator[PositionChoices]:
-        """As `hzlm.decode.beam.Table.choices`; the readings say nothing."""
+        """As `hzlm.decode.beam.Table.choices`; the readings say nothing. The next choices take the place of these."""
         start = Vocabulary.target_start
         targets = torch.arange(start, start + len(self._barred), device=source.device)
-        for written, given in zip(source.unbind(1), self._written.logical_not().unbind(1), strict=True):
-            own = written[:, None]
-            ids = torch.cat([targets.expand(len(source), -1), own], dim=1)
-            missing = torch.cat([self._barred | (targets == own) | given[:, None], torch.zeros_like(own).bool()], dim=1)
-            yield PositionChoices(ids, missing, torch.zeros_like(ids, dtype=torch.float32), given)
+        # all but the last column is the same at each position, and no choices are looked at once the next are taken
+        ids = functional.pad(targets.expand(len(source), -1), (0, 1))
+        missing = functional.pad(self._barred.expand(len(source), -1), (0, 1))
+        reading = torch.zeros_like(ids, dtype=torch.float32)
+        for own, given in zip(source.unbind(1), self._written.logical_not().unbind(1), strict=True):
+            ids[:, -1] = own
+            torch.logical_or(self._barred | given[:, None], targets == own[:, None], out=missing[:, :-1])
+            yield PositionChoices(ids, missing, reading, given)
 
     def last_open(self, source: Tensor) -> Tensor:
         """As `hzlm.decode.beam.Table.last_open`."""

@@ -20,6 +20,9 @@ from hzlm.model.pretrained import load_model
 from hzlm.pinyin import is_hanzi
 from hzlm.vocabulary import Vocabulary
 
+BEAM = NARROWEST["model"]
+"""Width of the search."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -45,7 +48,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What of a text fits into the model: N positions, and where they stand in it."""
+    """A sentence of a text, or what of it fits into the model: N positions, and where they stand in the text."""
 
     text: int
     """Number of the text."""
@@ -83,18 +86,15 @@ class Corrector:
         """The correction of one text, which may be of any length, also empty."""
         return self.correct_many([text])[0]
 
-    def correct_many(
-        self, texts: Sequence[str], advance: Callable[[int], None] | None = None, beam: int = NARROWEST["model"]
-    ) -> list[Correction]:
+    def correct_many(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> list[Correction]:
         """The corrections of several texts, in their order.
 
-        What is longer than the model can take is corrected in pieces, cut behind the last sentence end that fits, or
-        where there is none in the middle.
+        Each sentence (`hzlm.decode.sentences`) is corrected on its own, as models are trained; one that is longer than
+        the model can take, in pieces that are as long as it can.
 
         Args:
             texts: of any length, also empty.
             advance: called now and then with the number of texts that were done since.
-            beam: width of the search.
         """
         pieces = [piece for number, text in enumerate(texts) for piece in self._cut(number, text)]
         pieces.sort(key=lambda piece: len(piece.ids))
@@ -106,7 +106,7 @@ class Corrector:
             advance(waiting.count(0))
         for start in range(0, len(pieces), BATCH_SIZE):
             batch = pieces[start : start + BATCH_SIZE]
-            for piece, found in zip(batch, self._correct_batch(batch, texts, beam), strict=True):
+            for piece, found in zip(batch, self._correct_batch(batch, texts), strict=True):
                 changes[piece.text] += found
                 waiting[piece.text] -= 1
             if advance is not None:
@@ -118,27 +118,28 @@ class Corrector:
         ids, units = self.vocabulary.encode(text).tolist(), self.vocabulary.cut(text)
         lasts = [end - 1 for end in accumulate(map(len, units))]
         written = [len(unit) == 1 and is_hanzi(unit) for unit in units]
-        # what a piece may end behind, as numbers of positions: a sentence, or else any character
         characters = [place for place, unit in enumerate(units, start=1) if unit]
         place_of = {lasts[place - 1] + 1: place for place in characters}
-        sentences = [place_of[end] for end in sentence_ends(text)]
+        # a sentence end within a vocabulary piece is none
+        ends = [place_of[end] for end in sentence_ends(text) if end in place_of]
         pieces = []
         start = 0
-        while start < len(ids):
-            most = start + self._max_length
-            ends = (bounds[bisect_right(bounds, most) - 1] for bounds in (sentences, characters) if bounds)
-            end = len(ids) if len(ids) <= most else next((end for end in ends if start < end <= most), most)
-            if any(written[start:end]):
-                pieces.append(_Piece(number, ids[start:end], written[start:end], lasts[start:end]))
-            start = end
+        for end in [*ends, len(ids)]:
+            while start < end:
+                most = start + self._max_length
+                fitting = characters[bisect_right(characters, most) - 1]
+                stop = end if end <= most else fitting if start < fitting <= most else most
+                if any(written[start:stop]):
+                    pieces.append(_Piece(number, ids[start:stop], written[start:stop], lasts[start:stop]))
+                start = stop
         return pieces
 
     @torch.inference_mode()
-    def _correct_batch(self, pieces: Sequence[_Piece], texts: Sequence[str], beam: int) -> list[list[Change]]:
+    def _correct_batch(self, pieces: Sequence[_Piece], texts: Sequence[str]) -> list[list[Change]]:
         source, written = self._pad([piece.ids for piece in pieces]), self._pad([piece.written for piece in pieces])
         lengths = torch.tensor([len(piece.ids) for piece in pieces], device=self._device)
         table = CorrectionTable(self._hanzi, written)
-        target = beam_search(CorrectionScorer(self._model, self.caution), source, lengths, table, beam, 1).ids[:, 0]
+        target = beam_search(CorrectionScorer(self._model, self.caution), source, lengths, table, BEAM, 1).ids[:, 0]
         found: list[list[Change]] = [[] for _ in pieces]
         changed = target != source
         rows = changed.any(dim=1).nonzero()[:, 0]

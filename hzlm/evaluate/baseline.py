@@ -5,9 +5,11 @@ from hzlm.vocabulary import Vocabulary
 
 
 def most_frequent_hanzi(vocabulary: Vocabulary, source: Source) -> str:
-    """The sentence that looks at each position alone; what is unknown or a literal stays itself."""
+    """The sentence that looks at each position alone; a literal stays itself, and what no hanzi is read as is □."""
+    unknown = vocabulary.unknown_id
     answers = [
-        i if i == vocabulary.unknown_id else vocabulary.candidates(i)[0] for i in source.ids[source.context :].tolist()
+        next(iter(vocabulary.candidates(token)), unknown) if token != unknown else unknown
+        for token in source.ids[source.context :].tolist()
     ]
     texts = vocabulary.texts(answers)
     return "".join(text if literal is None else literal for text, literal in zip(texts, source.literals, strict=True))

@@ -67,8 +67,8 @@ def answers_of(source: Source, right: str, given: str) -> Iterator[Answer]:
 
 
 def break_down(answers: Iterable[Answer], vocabulary: Vocabulary) -> Breakdown:
-    """Tallies by `homophones` (how many hanzi the source token allows), `polyphony` (of the right hanzi: readings that
-    the training text shows), `length` (of the sentence) and `kind` (of the source token).
+    """Tallies by `homophones` (how many hanzi fit the source token as it stands), `polyphony` (of the right hanzi:
+    readings that the training text shows), `length` (of the sentence) and `kind` (of the source token).
     """
     tallies: dict[tuple[str, str], list[int]] = {}
     classes_of_source: dict[int, tuple[str, str]] = {}

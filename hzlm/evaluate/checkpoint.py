@@ -1,21 +1,27 @@
 """How well one checkpoint of a run decodes the run's own dev sentences: what `hzlm watch` tells of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hzlm.config import RunConfig, load_config
+from hzlm.config import load_config
 from hzlm.data.dataset import Dataset
+from hzlm.data.sentence_files import Pair, read_pairs
+from hzlm.data_config import DataConfig
 from hzlm.decode.converter import Candidate, Converter
+from hzlm.decode.corrector import Corrector
 from hzlm.errors import UserError
 from hzlm.evaluate.breakdown import answers_of
-from hzlm.evaluate.correct import evaluate_correction
-from hzlm.evaluate.files import Example, recognize
+from hzlm.evaluate.correction_metrics import score_correction
+from hzlm.evaluate.files import Example, Line, fits, parse_line
 from hzlm.evaluate.homophones import worst_homophones
 from hzlm.evaluate.metrics import score
-from hzlm.evaluate.records import read_records
+from hzlm.evaluate.records import read_records, restorable_kinds
 from hzlm.evaluate.report import format_confusions
 from hzlm.evaluate.samples import tabulate_conversions
+from hzlm.evaluate.spread import choose_spread
+from hzlm.model.pretrained import load_model
+from hzlm.pinyin import is_hanzi
 
 CONVERTED = ("pinyin", "toned", "keys", "fuzzy", "slips", "mixed")
 """Views whose sources are decoded, where the run has them."""
@@ -32,87 +38,123 @@ class Finding:
 
 
 def measure_checkpoint(checkpoint: Path, sentences: int) -> Finding:
-    """Decodes dev sentences of the datasets that the checkpoint's config names, under the views of the run.
+    """Decodes dev sentences of the datasets that the checkpoint's config names, as the run shows them.
+
+    The sentences of `data.path` are shown under its views, with its rates and kinds, but for wrong hanzi in `mixed`;
+    those of `data.pairs` as they are in dev.tsv: text is corrected, pinyin converted.
 
     Args:
         checkpoint: its folder.
-        sentences: of each view about so many, spread over all dev splits; of each dataset of pairs as many.
+        sentences: of each view about so many, spread over all dev splits; of each dataset of pairs at most as many,
+            spread over its dev.tsv.
 
     Raises:
-        UserError: the checkpoint or a dataset is damaged, or there is nothing to decode: the dev splits are empty, or
-            no view of the run is one that can be converted.
+        UserError: the checkpoint or a dataset is damaged, or there is nothing to decode.
     """
     config = load_config(checkpoint / "config.yaml")
-    conversions = _measure_conversions(config, checkpoint, sentences)
-    corrections = _measure_corrections(config, checkpoint, sentences)
-    found = Finding(conversions.figures | corrections.figures, conversions.texts)
-    if not found.figures:
-        raise UserError(
-            f"{checkpoint}: nothing to decode: its dev splits are empty, or none of its views is one of "
-            f"{', '.join(CONVERTED)}"
-        )
-    return found
-
-
-def _measure_conversions(config: RunConfig, checkpoint: Path, sentences: int) -> Finding:
     views = [view for view in CONVERTED if view in config.data.views]
-    splits = [Dataset.open(folder, "dev") for folder in config.data.path] if views else []
-    each = -(-sentences // max(1, len(splits)))
-    examples = [
-        example
-        for view in views
-        for dev in splits
-        for example in read_records(dev, view, config.data.context, each, config.model.max_length)
-    ]
-    if not examples:
-        return Finding({}, {})
-    fuzzy = config.data.fuzzy if "fuzzy" in views else ()
-    converter = Converter.load(checkpoint, fuzzy)
-    found = [candidates[0] for candidates in converter.search([example.source for example in examples])]
+    if "mixed" in views and not restorable_kinds(config.data):
+        views.remove("mixed")
+    pairs = {_name_of(folder, config.data.pairs): _choose_pairs(folder, sentences) for folder in config.data.pairs}
+    model, vocabulary = load_model(checkpoint)
+    shown = list(_read_views(config.data, views, sentences, config.model.max_length))
+    if not shown and not any(pairs.values()):
+        raise UserError(f"{checkpoint}: nothing to decode: {_explain_nothing(config.data, views)}")
     figures: dict[str, float] = {}
-    for view in [None, *views] if len(views) > 1 else [None]:
-        chosen = [place for place, example in enumerate(examples) if view in (None, example.origin)]
+    texts: dict[str, str] = {}
+    converted = {name: [pair for pair in chosen if _is_pinyin(pair)] for name, chosen in pairs.items()}
+    if shown or any(converted.values()):
+        converter = Converter(model, vocabulary)
+        examples = shown + [
+            parse_line(Line(pair.source, pair.target, f"conversion/{name}".removesuffix("/"), pair.where), converter)
+            for name, chosen in converted.items()
+            for pair in chosen
+        ]
+        found = [candidates[0] for candidates in converter.search([example.source for example in examples])]
+        figures |= _score_conversions(examples, found)
+        texts = _show_conversions(examples, found, converter)
+    corrected = {name: [pair for pair in chosen if not _is_pinyin(pair)] for name, chosen in pairs.items()}
+    if any(corrected.values()):
+        corrector = Corrector(model, vocabulary)
+        for name, chosen in corrected.items():
+            if chosen:
+                figures |= _score_corrections(f"correction/{name}".removesuffix("/"), chosen, corrector)
+    return Finding(figures, texts)
+
+
+def _read_views(data: DataConfig, views: Sequence[str], sentences: int, longest: int) -> Iterator[Example]:
+    splits = [Dataset.open(folder, "dev") for folder in data.path] if views else []
+    each = -(-sentences // max(1, len(splits)))
+    for view in views:
+        for dev in splits:
+            yield from read_records(dev, view, data.context, each, longest, data)
+
+
+def _choose_pairs(folder: Path, sentences: int) -> list[Pair]:
+    table = folder / "dev.tsv"
+    is_empty = table.is_file() and table.stat().st_size == 0
+    return [] if is_empty else choose_spread(lambda: read_pairs(table), sentences)
+
+
+def _name_of(folder: Path, folders: Iterable[Path]) -> str:
+    """What tells a dataset of pairs from the others: nothing where there is one, its name, or else its path."""
+    others = [other.name for other in folders if other != folder]
+    return "" if not others else str(folder) if folder.name in others else folder.name
+
+
+def _is_pinyin(pair: Pair) -> bool:
+    """Whether the source of a pair is pinyin, which its hanzi need not hold: text without hanzi is no pinyin either."""
+    return any(map(is_hanzi, pair.target)) and fits(pair.source, pair.target)
+
+
+def _explain_nothing(data: DataConfig, views: Sequence[str]) -> str:
+    folders = ", ".join(str(folder) for folder in (*(data.path if views else ()), *data.pairs))
+    if folders:
+        return f"the dev splits of {folders} hold no sentence for it"
+    return f"the run has no pairs, and none of its views is one of {', '.join(CONVERTED)} that asks for something"
+
+
+def _score_conversions(examples: Sequence[Example], found: Sequence[Candidate]) -> dict[str, float]:
+    """Of all together and, where they come from several views or pairs, of each of these."""
+    figures: dict[str, float] = {}
+    origins = list(dict.fromkeys(example.origin for example in examples))
+    for origin in [None, *origins] if len(origins) > 1 else [None]:
+        chosen = [place for place, example in enumerate(examples) if origin in (None, example.origin)]
         scores = score(
             [examples[place].hanzi for place in chosen],
             [[found[place].text] for place in chosen],
             [[character is None for character in examples[place].source.characters] for place in chosen],
             ranked=False,
         )
-        name = "" if view is None else f"{view}/"
+        name = "" if origin is None else f"{origin}/"
         figures |= {f"{name}{field}": getattr(scores, field) for field in ("char_accuracy", "cer", "exact_match")}
         figures[f"{name}bleu4"] = scores.bleu4
+    return figures
+
+
+def _show_conversions(examples: Sequence[Example], found: Sequence[Candidate], converter: Converter) -> dict[str, str]:
+    def wrong(place: int) -> int:
+        return sum(map(str.__ne__, examples[place].hanzi, found[place].text))
+
+    worst = sorted(range(len(examples)), key=wrong, reverse=True)[:WORST]
+    mistakes = tabulate_conversions(
+        [examples[place] for place in worst], [found[place] for place in worst], converter.vocabulary
+    )
     answers = [
         answer
         for example, best in zip(examples, found, strict=True)
         for answer in answers_of(example.source, example.hanzi, best.text)
     ]
-    homophones = format_confusions(worst_homophones(answers, converter.vocabulary))
-    return Finding(figures, {"mistakes": _show_worst(examples, found, converter), "homophones": homophones})
+    return {"mistakes": mistakes, "homophones": format_confusions(worst_homophones(answers, converter.vocabulary))}
 
 
-def _show_worst(examples: Sequence[Example], found: Sequence[Candidate], converter: Converter) -> str:
-    def wrong(place: int) -> int:
-        return sum(map(str.__ne__, examples[place].hanzi, found[place].text))
-
-    worst = sorted(range(len(examples)), key=wrong, reverse=True)[:WORST]
-    return tabulate_conversions(
-        [examples[place] for place in worst], [found[place] for place in worst], converter.vocabulary
-    )
-
-
-def _measure_corrections(config: RunConfig, checkpoint: Path, sentences: int) -> Finding:
-    """Of the datasets of pairs whose sources are text."""
-    figures: dict[str, float] = {}
-    for folder in config.data.pairs:
-        table = folder / "dev.tsv"
-        if not table.is_file() or table.stat().st_size == 0 or recognize(table) != "correction":
-            continue
-        scores = evaluate_correction(checkpoint, table, sentences).scores
-        name = "correction" if len(config.data.pairs) == 1 else f"correction/{folder.name}"
-        figures |= {
-            f"{name}/detection_f1": scores.sentence_detection.f1,
-            f"{name}/f1": scores.sentence_correction.f1,
-            f"{name}/character_f1": scores.character_correction.f1,
-            f"{name}/untouched": scores.untouched,
-        }
-    return Finding(figures, {})
+def _score_corrections(name: str, pairs: Sequence[Pair], corrector: Corrector) -> dict[str, float]:
+    written = [pair.source for pair in pairs]
+    given = [correction.text for correction in corrector.correct_many(written)]
+    scores = score_correction(written, [pair.target for pair in pairs], given)
+    figures = {
+        f"{name}/detection_f1": scores.sentence_detection.f1,
+        f"{name}/f1": scores.sentence_correction.f1,
+        f"{name}/character_f1": scores.character_correction.f1,
+    }
+    return figures if scores.untouched is None else figures | {f"{name}/untouched": scores.untouched}

@@ -43,6 +43,7 @@ def evaluate_correction(model: Path, data: Path, limit: int | None = None) -> Co
     return CorrectionEvaluation(
         model=str(model),
         data=str(data),
+        caution=corrector.caution,
         scores=score_correction(written, [pair.target for pair in pairs], given),
         breakdown=break_down_corrections(pairs, given),
         miscorrections=worst_miscorrections(pairs, given),

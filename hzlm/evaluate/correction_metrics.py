@@ -70,14 +70,16 @@ class CorrectionScores:
     """Share of the sentences that are right afterwards."""
 
     @property
-    def false_positive_rate(self) -> float:
-        """Changed ones among the sentences without errors; 0 where there are none."""
-        return _share(self.sentence_detection.needless, self.sentences - self.sentence_detection.wrong)
+    def false_positive_rate(self) -> float | None:
+        """Changed ones among the sentences without errors; None where there are none."""
+        clean = self.sentences - self.sentence_detection.wrong
+        return self.sentence_detection.needless / clean if clean else None
 
     @property
-    def untouched(self) -> float:
-        """Share of the sentences without errors that stayed as they were; 1 where there are none."""
-        return 1 - self.false_positive_rate
+    def untouched(self) -> float | None:
+        """Share of the sentences without errors that stayed as they were; None where there are none."""
+        changed = self.false_positive_rate
+        return None if changed is None else 1 - changed
 
 
 def score_correction(sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> CorrectionScores:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from hzlm.decode.calibration import Caution
 from hzlm.evaluate.breakdown import Breakdown
 from hzlm.evaluate.charts import Chart
 from hzlm.evaluate.correction_metrics import Agreement, CorrectionScores
@@ -41,6 +42,8 @@ class CorrectionEvaluation:
     model: str
     data: str
     """The paths, as they were given."""
+    caution: Caution
+    """What held the corrector back."""
     scores: CorrectionScores
     breakdown: Breakdown
     """`position`: written wrong or right; `length` and `errors`: of the characters that were written wrong."""
@@ -112,10 +115,13 @@ class CorrectionEvaluation:
 
     def _summary(self) -> str:
         scores = self.scores
-        return (
-            f"{scores.sentences:,} sentences, {scores.exact_match:.2%} right afterwards; of those without errors "
-            f"{scores.untouched:.2%} untouched, {scores.false_positive_rate:.2%} changed (false positive rate)"
+        clean = (
+            "none without errors"
+            if scores.untouched is None
+            else f"of those without errors {scores.untouched:.2%} untouched, "
+            f"{scores.false_positive_rate:.2%} changed (false positive rate)"
         )
+        return f"{scores.sentences:,} sentences, {scores.exact_match:.2%} right afterwards; {clean}; {self.caution}"
 
 
 def _shares(found: Agreement) -> dict[str, float]:

@@ -46,20 +46,19 @@ class Example:
 def recognize(path: Path) -> Format:
     """The format of a file, by the first line that is not blank.
 
-    It is `pinyin` where the first column is pinyin for the characters of the second; else `readings` where of three
-    columns the third one alone of the last two holds hanzi; else `correction` where the last two do and are equally
-    long. A line of two columns, or of a wrong number, that is none of them counts as `pinyin`, whose reader says what
-    is wrong.
+    It is `pinyin` where the first column is pinyin for the characters of the second; else `correction` where the last
+    two columns both hold hanzi; else `readings` where of three columns the third one alone of these two does. A line of
+    two columns, or of a wrong number, that is none of them counts as `pinyin`, whose reader says what is wrong.
 
     Raises:
         UserError: the file cannot be read, holds nothing, or its first line has three columns and is none of them.
     """
     row = next(read_rows(path, PINYIN))
     columns = row.columns
-    if len(columns) not in (2, 3) or _fits(columns[0], columns[1]):
+    if len(columns) not in (2, 3) or fits(columns[0], columns[1]):
         return "pinyin"
     has_hanzi = [any(map(is_hanzi, column)) for column in columns[-2:]]
-    if has_hanzi == [True, True] and len(columns[-2]) == len(columns[-1]):
+    if has_hanzi == [True, True]:
         return "correction"
     if len(columns) == 2:
         return "pinyin"
@@ -71,7 +70,8 @@ def recognize(path: Path) -> Format:
     )
 
 
-def _fits(pinyin: str, hanzi: str) -> bool:
+def fits(pinyin: str, hanzi: str) -> bool:
+    """Whether a text is pinyin for these characters, with something for each of them."""
     try:
         tokens = take_widths(parse_pinyin(pinyin, ""), hanzi)
     except UserError:

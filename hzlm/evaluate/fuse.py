@@ -1,15 +1,15 @@
 """`hzlm fuse`: an n-gram model becomes the companion of a trained model, with the weight that does best on dev text."""
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 
 from hzlm.decode.companion import Companion, Fusion, save_companion
 from hzlm.decode.converter import Converter, System
 from hzlm.decode.ngram import NGRAM_FILE, NgramModel
 from hzlm.errors import UserError
-from hzlm.evaluate.files import Example, Line, parse_line, read_lines
+from hzlm.evaluate.files import Example, parse_line, read_lines
 from hzlm.evaluate.metrics import character_accuracy
+from hzlm.evaluate.spread import choose_spread
 from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import find_checkpoint, load_model, step_of
 from hzlm.progress import Progress
@@ -40,7 +40,8 @@ def fuse(run: Path, data: Path) -> Fusion:
         raise UserError(f"{path}: no such file; make the dataset with hzlm prepare --set ngram.order=3")
     ngram = NgramModel.load(path, vocabulary)
     converter = Converter(model, vocabulary)
-    examples = [parse_line(line, converter) for line in _choose_lines(data / "dev.tsv")]
+    lines = choose_spread(lambda: read_lines(data / "dev.tsv"), SENTENCES)
+    examples = [parse_line(line, converter) for line in lines]
     with Progress((len(WEIGHTS) + 1) * len(examples), "tuning", "sentences") as progress:
 
         def accuracy(weight: float, system: System) -> float:
@@ -59,12 +60,6 @@ def fuse(run: Path, data: Path) -> Fusion:
     )
     save_companion(run, ngram, fusion, vocabulary)
     return fusion
-
-
-def _choose_lines(path: Path) -> list[Line]:
-    """At most SENTENCES, equally far apart; always the same ones. Only these are held."""
-    total = sum(1 for _ in read_lines(path))
-    return list(islice(read_lines(path), 0, None, -(-total // SENTENCES)))
 
 
 def _accuracy(

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from hzlm.errors import UserError
 from hzlm.evaluate.charts import Chart
+from hzlm.evaluate.plots import draw_chart
 from hzlm.stored_files import replacing
 
 
@@ -35,8 +36,6 @@ def make_folder(folder: Path) -> None:
 
 def write_report(report: Report, folder: Path) -> None:
     """Writes evaluation.json, evaluation.md and a PNG of each chart; each of them is whole or as it was before."""
-    from hzlm.evaluate.plots import draw_chart
-
     for name, text in (("evaluation.json", report.json()), ("evaluation.md", report.markdown())):
         with replacing(folder / name) as path:
             path.write_text(text + "\n", "utf-8")

@@ -15,7 +15,7 @@ HEADINGS = ("source", "system", "sentences", "char acc", "CER", "exact", "top-5"
 BLEU_HEADINGS = ("source", "system", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 
 DIVISIONS = {
-    "homophones": "hanzi that the source allows",
+    "homophones": "hanzi that fit the source as it stands",
     "polyphony": "readings of the right hanzi in the training text",
     "length": "characters of the sentence",
     "kind": "what the source says",

@@ -40,12 +40,14 @@ def evaluate(
         data: file of sentences with pinyin or readings, as `hzlm.evaluate.files` reads them; or a dataset folder.
         beam: width of the model's search; those that go by the n-gram model are no narrower than they need
             (`hzlm.decode.converter.NARROWEST`).
-        limit: number of lines measured, from the first one, or of sentences spread over the dev split; None for all.
+        limit: number of lines measured, from the first one, or of sentences of each view, spread over the dev split;
+            None for all.
         format: `pinyin` or `readings`.
         tones: whether the tones of `readings` are given to the model.
-        views: what is shown of the sentences of a dataset, all of them under each view.
+        views: what is shown of the sentences of a dataset, all of them under each view, with the default settings of
+            `hzlm.data_config`; what they confuse may be meant (`read_records`), which leaves the other views alone.
         context: most positions of preceding sentences that the sentences of a dataset are given.
-        fuzzy: whether sounds that people confuse may stand for each other.
+        fuzzy: whether in a file sounds that people confuse may stand for each other.
 
     Raises:
         UserError: the model or the file is missing or damaged, or a line is no pair of equally long texts.

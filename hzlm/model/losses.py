@@ -25,9 +25,10 @@ Labels = tuple[Tensor, Tensor, Tensor, Tensor]
 class PartLoss:
     """One part of the loss of the micro-batches of all data-parallel ranks.
 
-    `loss`: mean over micro-batches and ranks. `counted`: of "encoder" and "decoder" the positions that were asked for,
-    since the source does not give the character; of "contrastive" the sentences. `correct`: those of them whose best
-    logit is the target, or whose second view is the nearest one. `factor`: the weight of this part in the total.
+    `loss`: mean over micro-batches and ranks; of "contrastive" over the sentences. `counted`: of "encoder" and
+    "decoder" the positions that were asked for, since the source does not give the character; of "contrastive" the
+    sentences. `correct`: those of them whose best logit is the target, or whose second view is the nearest one.
+    `factor`: the weight of this part in the total.
     """
 
     loss: float
@@ -73,27 +74,28 @@ class TrainingLoss:
         decoded = enter(hidden[1], self._mesh) if "decoder" in self.factors else hidden[1]
         projection = table[self._below :]
         total = torch.zeros((), device=hidden.device)
-        values: tuple[Tensor, Tensor | int, Tensor | int]
+        told: list[Tensor | int]
         for part, factor in self.factors.items():
             match part:
                 case "encoder":
-                    values = self._cross_entropy(encoded, projection, labels, 0)
+                    loss, *told = self._cross_entropy(encoded, projection, labels, 0)
                 case "decoder":
-                    values = self._cross_entropy(decoded, projection, labels, 1)
+                    loss, *told = self._cross_entropy(decoded, projection, labels, 1)
                 case "contrastive":
                     _, _, segments, sentences = labels
-                    values = contrastive_loss(encoded, segments, sentences, self.temperature, self._mesh)
+                    loss, *told = contrastive_loss(encoded, segments, sentences, self.temperature, self._mesh)
                 case _:
-                    values = divergence_loss(decoded, projection, labels[1][1], self._mesh.tensor), 0, 0
-            kept = [torch.as_tensor(value, device=hidden.device).detach().double() for value in values]
-            self._taken[part].append(torch.stack(kept))
-            total = total + factor * values[0]
+                    loss = divergence_loss(decoded, projection, labels[1][1], self._mesh.tensor)
+                    told = [loss.detach(), 0, 0]
+            values = [torch.as_tensor(value, device=hidden.device).double() for value in told]
+            self._taken[part].append(torch.stack(values))
+            total = total + factor * loss
         return total
 
     def _cross_entropy(
         self, states: Tensor, projection: Tensor, labels: Labels, side: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of a side, how many of the positions asked for are right, and how many there are."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The loss of a side, also without gradient, how many positions asked for are right, and how many there are."""
         targets, weights, *_ = labels
         weight = weights[side].flatten()
         places = weight.nonzero().squeeze(1)
@@ -106,7 +108,7 @@ class TrainingLoss:
             self._shard,
         )
         asked = weights[0].flatten().index_select(0, places) > 0
-        return loss, (correct & asked).sum(), asked.sum()
+        return loss, loss.detach(), (correct & asked).sum(), asked.sum()
 
     def take(self) -> dict[str, PartLoss]:
         """The sums over all micro-batches since the last call, by part; forgets them.
@@ -118,13 +120,15 @@ class TrainingLoss:
         sums: list[float] = []
         for taken in self._taken.values():
             if taken and mesh.tensor.index == 0:
-                loss, correct, counted = torch.stack(taken).sum(dim=0).tolist()
-                sums += [loss / (len(taken) * mesh.data.size), correct, counted]
+                sums += [*torch.stack(taken).sum(dim=0).tolist(), len(taken)]
             else:
-                sums += [0.0] * 3
+                sums += [0.0] * 4
             taken.clear()
         sums = total(sums, mesh.world, mesh.device)
-        return {
-            part: PartLoss(sums[3 * place], int(sums[3 * place + 1]), int(sums[3 * place + 2]), factor)
-            for place, (part, factor) in enumerate(self.factors.items())
-        }
+        found = {}
+        for place, (part, factor) in enumerate(self.factors.items()):
+            loss, correct, counted, batches = sums[4 * place : 4 * place + 4]
+            # a micro-batch without sentences, as a measurement may have, has no contrastive loss
+            number = counted if part == "contrastive" else batches
+            found[part] = PartLoss(loss / max(1.0, number), int(correct), int(counted), factor)
+        return found

@@ -17,7 +17,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 
-from hzlm.config import RunConfig
+from hzlm.config import LossConfig, RunConfig
 from hzlm.data.batches import MicroBatch, collate
 from hzlm.errors import UserError
 from hzlm.kernels.faces import choose_kernels
@@ -49,7 +49,7 @@ class StepResult:
     """What one optimizer step did."""
 
     losses: dict[str, PartLoss]
-    """Of each side."""
+    """Of each part."""
     gradient_norm: float
     """Over all parameters, before clipping; infinite where the step was skipped."""
     skipped: bool = False
@@ -85,13 +85,16 @@ class Engine:
         self.mesh = mesh
         self._seed = config.train.seed
         self._precision = config.train.precision
-        self._copies = 1 if config.pairing == "none" else 2
+        self._pairing = config.pairing
         kernels = choose_kernels(config.train.kernels, mesh.device, config.model, mesh.tensor.size)
         setup = Setup(mesh, config.parallel.recompute, kernels)
         self._draws = setup.draws
         parts = (vocabulary.size, vocabulary.target_start, setup)
         self._loss = TrainingLoss(config.loss, *parts)
-        self._evaluation_loss = TrainingLoss(config.loss.model_copy(update={"label_smoothing": 0.0}), *parts)
+        # without dropout R-Drop is nothing
+        self._evaluation_loss = TrainingLoss(_without(config.loss, "label_smoothing", "r_drop_weight"), *parts)
+        # what is no sum over positions is another loss on a part of the rows
+        self._noise_loss = TrainingLoss(_without(config.loss, "contrastive_weight", "r_drop_weight"), *parts)
         self._predictor = Predictor(*parts)
         self._sampling = config.sampling
         with _quiet_start():
@@ -127,7 +130,7 @@ class Engine:
         share = predicted_share(self._sampling, step)
         if share > 0.0:
             key = (self._seed, "sampling", step)
-            batches = mix_inputs(batches, self.predict(batches), share, key, self.mesh)
+            batches = mix_inputs(batches, self.predict(batches), share, key, self.mesh, self._pairing == "dropout")
         if self._checks is not None:
             self._checks.begin()
         self._run(batches, step)
@@ -194,14 +197,14 @@ class Engine:
         self._module.loss_fn = self._loss
 
     def measure_noise(self, batches: Sequence[MicroBatch], step: int) -> NoiseScale | None:
-        """The gradient noise of the micro-batches of a step (of the first ones, where there are many).
+        """The gradient noise of the token losses, on micro-batches of a step (the first ones, where there are many).
 
         It costs a forward and a backward pass over at most four micro-batches and leaves no trace in the training.
         None where they have fewer rows than there are parts to compare, and with several pipeline stages, where no
         rank has a whole gradient.
         """
         joined = collate(batches[:PARTS])
-        rows = len(joined.segments) // PARTS // self._copies * self._copies
+        rows = len(joined.segments) // PARTS
         if rows == 0 or self.mesh.pipe.size > 1 or (self.mesh.split_rows and rows % self.mesh.tensor.size):
             return None
         self._begin("noise", step)
@@ -212,14 +215,14 @@ class Engine:
         noise = measure_noise(
             (self._gradient(part, scale, parameters) for part in parts), positions, parameters, self.mesh
         )
-        self._loss.take()
+        self._noise_loss.take()
         return noise
 
     def _gradient(self, batch: MicroBatch, scale: float, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
         """The gradient of scale x loss by parameter. It is not accumulated: the hooks of ZeRO do not see it."""
         inputs = tuple(tensor.to(self.mesh.device) for tensor in batch.inputs)
         targets, weights, segments, sentences = (tensor.to(self.mesh.device) for tensor in batch.labels)
-        loss = self._loss(self._module.train()(inputs), (targets, weights, segments, sentences))
+        loss = self._noise_loss(self._module.train()(inputs), (targets, weights, segments, sentences))
         return torch.autograd.grad(scale * loss, parameters, materialize_grads=True)
 
     @property
@@ -253,6 +256,10 @@ class Engine:
             self._optimizer.steps = optimizer_steps
         if loss_scale is not None and self._precision == "fp16":
             restore_loss_scale(self._engine.optimizer, loss_scale)
+
+
+def _without(loss: LossConfig, *fields: str) -> LossConfig:
+    return loss.model_copy(update=dict.fromkeys(fields, 0.0))
 
 
 def _check_precision(precision: str) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hzlm.config import RunConfig
-from hzlm.data.batches import BatchReader, MicroBatch
+from hzlm.data.batches import BatchReader, MicroBatch, Pairing
 from hzlm.data.blend import Blend
+from hzlm.data.views import ViewMixture
 from hzlm.errors import UserError, share
 from hzlm.launch.environment import keep_freed_memory
 from hzlm.model.checkpoint_files import CHECKPOINTS
@@ -95,6 +96,8 @@ def _train(config: RunConfig, on_checkpoint: OnCheckpoint | None, mesh: Mesh) ->
     if progress.step < steps and not progress.patience.is_over(patience):
         if mesh.world.index == 0:
             print(f"training {folder.name}: {_describe_data(data)}", file=sys.stderr, flush=True)
+            if not evaluation:
+                print("no dev split: nothing is measured, and no checkpoint is the best", file=sys.stderr, flush=True)
         progress = run_steps(config, engine, data.blend, data.reader, evaluation, progress, on_checkpoint)
     if progress.step < steps and mesh.world.index == 0:
         text = f"{folder.name} {progress.patience.reason}, at step {progress.step:,} of {steps:,}"
@@ -107,11 +110,14 @@ def _open_data(config: RunConfig, mesh: Mesh) -> _Data:
 
     def open_own() -> None:
         blend = Blend.open(config.data, "train")
-        reader = BatchReader(blend, config.data, config.train.seed, mesh, config.pairing)
+        views = ViewMixture(config.data, blend.vocabulary)
+        reader = BatchReader(blend, config.data, config.train.seed, mesh, config.pairing, views)
         blend.check_lengths(config.model.max_length, "model.max_length")
         dev = Blend.open(config.data, "dev")
         dev.check_lengths(config.model.max_length, "model.max_length")
-        dev_reader = BatchReader(dev, config.data, EVALUATION_SEED, mesh, config.pairing) if dev.datasets else None
+        # what differs in dropout alone is measured once
+        pairing: Pairing = "views" if config.pairing == "views" else "none"
+        dev_reader = BatchReader(dev, config.data, EVALUATION_SEED, mesh, pairing, views) if dev.datasets else None
         opened.append(_Data(blend, reader, dev_reader))
 
     on_every_rank(open_own, mesh.world)
@@ -178,12 +184,12 @@ def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:
             "train.output"
         )
     step = checkpoint.manifest["step"]
-    cooling = step > began.train.steps - began.schedule.cooldown_steps
-    if cooling and config.train.steps != began.train.steps:
+    warm = min(began.train.steps, config.train.steps) - config.schedule.cooldown_steps
+    if config.train.steps != began.train.steps and step > warm:
         raise UserError(
-            f"{folder}: this run was to end after {began.train.steps} steps and cools down since step "
-            f"{began.train.steps - began.schedule.cooldown_steps}; set train.steps back to that, or start another "
-            "run from it by train.initial_weights"
+            f"{folder}: this run was to end after {began.train.steps} steps and has made {step}, so that its cool-down "
+            f"would not begin where it should with {config.train.steps}; set train.steps back to that, or start "
+            "another run from it by train.initial_weights"
         )
     if config.train.steps < step:
         raise UserError(

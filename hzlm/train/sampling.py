@@ -47,7 +47,12 @@ def _solve_inverse_sigmoid(half_steps: int) -> float:
 
 
 def mix_inputs(
-    batches: Sequence[MicroBatch], predictions: Sequence[Tensor], share: float, key: tuple[int | str, ...], mesh: Mesh
+    batches: Sequence[MicroBatch],
+    predictions: Sequence[Tensor],
+    share: float,
+    key: tuple[int | str, ...],
+    mesh: Mesh,
+    alike: bool = False,
 ) -> list[MicroBatch]:
     """The micro-batches of a step with a share of the decoder's inputs replaced by predictions of the position before.
 
@@ -60,10 +65,13 @@ def mix_inputs(
         share: probability of each input to be replaced.
         key: of the random numbers.
         mesh: of this rank.
+        alike: whether the rows 2i and 2i + 1 get the same inputs, as R-Drop needs it.
     """
     rows, length = batches[0].segments.shape
-    shape = (len(batches), mesh.data.size, rows, length)
+    copies = 2 if alike else 1
+    shape = (len(batches), mesh.data.size, rows // copies, length)
     drawn = torch.rand(shape, generator=make_generator(*key))[:, mesh.data.index] < share
+    drawn = drawn.repeat_interleave(copies, dim=1)
     return [
         _mix(batch, predicted, chosen) for batch, predicted, chosen in zip(batches, predictions, drawn, strict=True)
     ]

@@ -104,13 +104,13 @@ def test_different_vocabularies_are_refused(folders: tuple[Path, Path], vocabula
     text = str(caught.value)
     assert str(folders[0]) in text
     assert str(folder) in text
-    assert "have different vocabularies; prepare one of them again with " in text
+    assert "have different vocabularies; make one of them again with hzlm prepare --set vocabulary.path=" in text
     assert "\n" not in text
 
 
 def test_the_same_dataset_twice_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     copy = shutil.copytree(folders[0], tmp_path / "copy")
-    with pytest.raises(UserError, match=r"data\.path: .* are the same dataset; name it once, with more weight"):
+    with pytest.raises(UserError, match=r"data: .* are the same dataset; name it once, with more weight"):
         Blend.open(make_config({folders[0]: 1.0, copy: 1.0}), "train")
 
 

@@ -135,9 +135,16 @@ def test_wrong_hanzi_are_other_hanzi_and_the_rest_stays(text: str, seed: int) ->
     source = WRONG(record, np.random.default_rng(seed))
     hanzi = np.array([c in SEEN for c in text])
     wrong = source != record.hanzi
-    assert wrong.sum() == (max(1, round(0.3 * hanzi.sum())) if hanzi.any() else 0)
+    assert wrong.any() == hanzi.any()
     assert hanzi[wrong].all()
     assert all(name in SEEN for name in names_of(source[wrong]))
+
+
+def test_how_many_are_wrong_is_drawn() -> None:
+    record = record_of("昨天我在北京看了足球比赛。" * 3)
+    numbers = [int((WRONG(record, np.random.default_rng(n)) != record.hanzi).sum()) for n in range(1000)]
+    assert np.mean(numbers) == pytest.approx(0.3 * 36, abs=0.5)
+    assert np.std(numbers) == pytest.approx((36 * 0.3 * 0.7) ** 0.5, rel=0.15)
 
 
 def test_some_records_stay_clean() -> None:

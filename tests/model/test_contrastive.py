@@ -49,10 +49,11 @@ def by_the_formula(states: Tensor) -> tuple[float, int]:
 
 def test_it_is_the_mean_over_all_sentences_of_both_directions() -> None:
     states = draw_states()
-    loss, found, counted = contrastive_loss(states, SEGMENTS, SENTENCES, TEMPERATURE, ALONE)
+    contrast = contrastive_loss(states, SEGMENTS, SENTENCES, TEMPERATURE, ALONE)
     expected, retrieved = by_the_formula(states)
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
-    assert (int(found), counted) == (retrieved, len(PLACES))
+    assert contrast.loss.item() == pytest.approx(expected, rel=1e-12)
+    assert contrast.total.item() == pytest.approx(expected * len(PLACES), rel=1e-12)
+    assert (int(contrast.found), contrast.counted) == (retrieved, len(PLACES))
     assert 0 < retrieved < len(PLACES)
 
 
@@ -66,8 +67,8 @@ def test_its_gradient() -> None:
 def test_equal_views_are_always_found() -> None:
     states = draw_states()
     states[1::2] = states[::2]
-    _, found, counted = contrastive_loss(states, SEGMENTS, SENTENCES, TEMPERATURE, ALONE)
-    assert int(found) == counted
+    contrast = contrastive_loss(states, SEGMENTS, SENTENCES, TEMPERATURE, ALONE)
+    assert int(contrast.found) == contrast.counted == len(PLACES)
 
 
 def test_neighbours_with_one_text_are_two_sentences() -> None:
@@ -78,12 +79,12 @@ def test_neighbours_with_one_text_are_two_sentences() -> None:
     torch.testing.assert_close(vectors, torch.stack([states[0, :2].mean(0), states[0, 2:].mean(0)]))
 
 
-def test_rows_without_a_sentence_have_no_loss() -> None:
-    states = draw_states().requires_grad_()
-    loss, found, counted = contrastive_loss(
-        states, torch.zeros_like(SEGMENTS), torch.zeros_like(SENTENCES), TEMPERATURE, ALONE
-    )
-    loss.backward()
-    assert (loss.item(), int(found), counted) == (0.0, 0, 0)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_rows_without_a_sentence_have_no_loss(dtype: torch.dtype) -> None:
+    """Also where their states are so large that fp16 could not sum them up."""
+    states = (1e4 * draw_states()).to(dtype).requires_grad_()
+    contrast = contrastive_loss(states, 0 * SEGMENTS, 0 * SENTENCES, TEMPERATURE, ALONE)
+    contrast.loss.backward()
+    assert (contrast.loss.item(), int(contrast.found), contrast.counted) == (0.0, 0, 0)
     assert states.grad is not None
     assert not states.grad.any()

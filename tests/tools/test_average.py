@@ -120,11 +120,12 @@ def test_what_cannot_be_averaged_is_refused(
         return save(config.model_copy(update=parts), 2)
 
     deep = other("deep", model={"encoder_layers": 3})
-    text = complaint(first, deep)
-    assert text.startswith(f"{first}: has no encoder.2.")
-    assert text.endswith(f" in {deep}; average checkpoints of one shape of model")
-    short = other("short", model={"max_length": 16})
-    assert complaint(first, short).startswith(f"{first}: positions.source is [24, 32], and it is [16, 32] in {short}; ")
+    assert complaint(first, deep) == (
+        f"{first}: its model.encoder_layers is {config.model.encoder_layers}, and 3 in {deep}; "
+        "average checkpoints of one model"
+    )
+    aligned = other("aligned", model={"aligned": True})
+    assert complaint(first, aligned).startswith(f"{first}: its model.aligned is False, and True in {aligned}; ")
     strange = other("strange")
     changed = Vocabulary((*vocabulary.characters, "新"), vocabulary.readings)
     changed.save(strange / "vocabulary.json")
@@ -137,3 +138,13 @@ def test_what_cannot_be_averaged_is_refused(
     output.mkdir()
     assert complaint(first, first) == f"{output}: exists; choose another --output, or delete it"
     assert not any(output.iterdir())
+
+
+def test_a_name_that_a_run_would_take_for_its_own_checkpoint_is_refused(
+    config: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = save(config, 1)
+    output = first.with_name("step_00000009")
+    assert main(["average", str(config.train.output), "--last", "1", "--output", str(output)]) == 2
+    assert "a run would take it for a checkpoint of its own" in capsys.readouterr().err
+    assert not output.exists()

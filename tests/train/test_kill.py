@@ -54,6 +54,17 @@ def test_killed_while_it_computes(runner: Runner, given: list[str]) -> None:
     assert manifest["cursor"] // SENTENCES == 2
 
 
+def test_killed_with_every_objective(runner: Runner) -> None:
+    """Views, context, inputs and pairs are drawn again as they were, and the cool-down begins where it should."""
+    given = [
+        "data.views={mixed: 1, keys: 1, masked: 1}", "data.mixed={syllable: 1, mask: 1, hanzi: 1}", "data.context=8",
+        "data.begun_rate=0.3", "loss.contrastive_weight=0.2", "sampling.schedule=linear", "sampling.half_steps=8",
+        "schedule.cooldown_steps=5", "train.average_decay=0.9",
+    ]  # fmt: skip
+    kill(runner, STEP, 8, *given, after=True)
+    finish(runner, *given)
+
+
 def test_killed_while_it_saves(runner: Runner) -> None:
     checkpoints = runner.folder / "killed" / "checkpoints"
 

@@ -1,19 +1,21 @@
 """The contrastive loss and scheduled sampling on several ranks: value and every gradient as on one."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from moments import merge_moments, steps_as_rank, take_step
+from moments import Taken, merge_moments, steps_as_rank, take_step
 
 from hzlm.config import ModelConfig, RunConfig, SamplingConfig
 from hzlm.launch.processes import run_ranks
+from hzlm.model.losses import PartLoss
 
 Write = Callable[[Path, Sequence[str]], Path]
 
-GROUP_ROWS, ACCUMULATION = 4, 2
+GROUP_ROWS, ACCUMULATION = 4, 4
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "contrastive": {"loss": {"encoder_weight": 0.5, "contrastive_weight": 0.7, "temperature": 0.3}},
     "all inputs predicted": {"sampling": {"schedule": "linear", "half_steps": 1}},
@@ -24,6 +26,7 @@ LAYOUTS = [
     pytest.param((1, 1, 2), {"sequence_parallel": True}, id="1x1x2, split rows"),
     pytest.param((2, 1, 2), {}, id="2x1x2"),
     pytest.param((2, 2, 2), {}, id="2x2x2"),
+    pytest.param((2, 1, 1), {"schedule": "dualpipev"}, id="DualPipeV"),
 ]
 
 
@@ -56,48 +59,42 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_dataset: Write, sentenc
 
 
 @pytest.fixture(scope="module")
-def alone(data: Path, model_config: ModelConfig) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-    """Losses by part and gradients by name, of one process."""
-    found = steps_as_rank(make_configs(data, model_config, {}), STEP)
-    return [(vars_of(result.losses), merge_moments([moments])) for result, moments in found]
+def alone(data: Path, model_config: ModelConfig) -> list[Taken]:
+    return steps_as_rank(make_configs(data, model_config, {}), STEP)
 
 
-def vars_of(losses: dict[str, Any]) -> dict[str, Any]:
-    return {name: (part.loss, part.correct, part.counted) for name, part in losses.items()}
+def assert_equal_losses(ours: dict[str, PartLoss], theirs: dict[str, PartLoss]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, part in ours.items():
+        expected = theirs[name]
+        assert part == replace(expected, loss=pytest.approx(expected.loss, rel=1e-5)), name
 
 
 @pytest.mark.parametrize(("layout", "extra"), LAYOUTS)
-def test_every_layout_learns_the_same(
-    data: Path,
-    model_config: ModelConfig,
-    alone: list[tuple[dict[str, Any], dict[str, np.ndarray]]],
-    layout: tuple[int, int, int],
-    extra: dict[str, Any],
+def test_every_layout_learns_and_measures_the_same(
+    data: Path, model_config: ModelConfig, alone: list[Taken], layout: tuple[int, int, int], extra: dict[str, Any]
 ) -> None:
     pipe, parallel_data, tensor = layout
     parallel = {"pipe": pipe, "data": parallel_data, "tensor": tensor, **extra}
     found = run_ranks(steps_as_rank, pipe * parallel_data * tensor, make_configs(data, model_config, parallel), STEP)
-    for number, (losses, gradients) in enumerate(alone):
+    for number, one in enumerate(alone):
         for rank in found:
-            ours = vars_of(rank[number][0].losses)
-            assert ours.keys() == losses.keys()
-            for name, (loss, correct, counted) in ours.items():
-                assert (loss, correct, counted) == (pytest.approx(losses[name][0], rel=1e-5), *losses[name][1:]), name
-        merged = merge_moments([rank[number][1] for rank in found])
+            assert_equal_losses(rank[number].result.losses, one.result.losses)
+            assert_equal_losses(rank[number].measured, one.measured)
+        merged = merge_moments([rank[number].moments for rank in found])
+        gradients = merge_moments([one.moments])
         assert merged.keys() == gradients.keys()
         largest = max(float(np.linalg.norm(gradient)) for gradient in gradients.values())
         for name, gradient in gradients.items():
             assert np.linalg.norm(merged[name] - gradient) <= 1e-5 * largest, name
 
 
-def test_the_objectives_are_not_nothing(
-    alone: list[tuple[dict[str, Any], dict[str, np.ndarray]]], data: Path, model_config: ModelConfig
-) -> None:
+def test_the_objectives_are_not_nothing(alone: list[Taken], data: Path, model_config: ModelConfig) -> None:
     """There are sentences to tell apart, and what is predicted is not what is right."""
-    (contrastive, _), (sampled, _) = alone
-    loss, _, sentences = contrastive["contrastive"]
-    assert loss > 0.1
-    assert sentences > 8
+    contrastive, sampled = alone
+    for losses in (contrastive.result.losses, contrastive.measured):
+        assert losses["contrastive"].loss > 0.1
+        assert losses["contrastive"].counted > 8
     config = make_configs(data, model_config, {})[1]
-    taught, _ = take_step(config.model_copy(update={"sampling": SamplingConfig()}), STEP)
-    assert abs(sampled["decoder"][0] - taught.losses["decoder"].loss) > 1e-3
+    taught = take_step(config.model_copy(update={"sampling": SamplingConfig()}), STEP)
+    assert abs(sampled.result.losses["decoder"].loss - taught.result.losses["decoder"].loss) > 1e-3

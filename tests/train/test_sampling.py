@@ -87,6 +87,16 @@ def test_what_is_replaced_depends_on_the_row_of_the_step_alone() -> None:
     assert any(not torch.equal(a.tokens, b.tokens) for a, b in zip(alone, other, strict=True))
 
 
+def test_both_passes_of_r_drop_get_the_same_inputs() -> None:
+    batch = one_row()
+    pair = MicroBatch(*(torch.cat([part, part], 1 if part.dim() == 3 else 0) for part in vars(batch).values()))
+    predicted = (pair.targets + 10) * (pair.weights[1] > 0)
+    for alike in (True, False):
+        mixed = mix_inputs([pair] * 9, [predicted] * 9, 0.5, ("key",), ALONE, alike)
+        assert all(torch.equal(*part.tokens[1]) for part in mixed) == alike
+        assert any((part.tokens[1] > 20).any() for part in mixed)
+
+
 def test_a_share_of_nothing_is_teacher_forcing_bit_for_bit(
     tmp_path: Path, write_dataset: Write, sentences: list[str], model_config: ModelConfig
 ) -> None:
@@ -96,6 +106,7 @@ def test_a_share_of_nothing_is_teacher_forcing_bit_for_bit(
     forced, steps = start_engine(make_config(data, model))
     sampled, _ = start_engine(make_config(data, model, sampling={"schedule": "linear", "half_steps": 1}))
     first, second = next(steps), next(steps)
+    sampled.predict(first)  # which leaves no trace
     for engine in (forced, sampled):
         engine.train_step(first, 1, 0.01)
     assert changes(sampled, state_of(forced)) == []
