@@ -120,8 +120,7 @@ class Corrector:
         written = [len(unit) == 1 and is_hanzi(unit) for unit in units]
         characters = [place for place, unit in enumerate(units, start=1) if unit]
         place_of = {lasts[place - 1] + 1: place for place in characters}
-        # a sentence end within a vocabulary piece is none
-        ends = [place_of[end] for end in sentence_ends(text) if end in place_of]
+        ends = [place_of[end] for end in sentence_ends(text)]
         pieces = []
         start = 0
         for end in [*ends, len(ids)]:

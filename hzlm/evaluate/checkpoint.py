@@ -56,10 +56,10 @@ def measure_checkpoint(checkpoint: Path, sentences: int) -> Finding:
     if "mixed" in views and not restorable_kinds(config.data):
         views.remove("mixed")
     pairs = {_name_of(folder, config.data.pairs): _choose_pairs(folder, sentences) for folder in config.data.pairs}
-    model, vocabulary = load_model(checkpoint)
     shown = list(_read_views(config.data, views, sentences, config.model.max_length))
     if not shown and not any(pairs.values()):
         raise UserError(f"{checkpoint}: nothing to decode: {_explain_nothing(config.data, views)}")
+    model, vocabulary = load_model(checkpoint)
     figures: dict[str, float] = {}
     texts: dict[str, str] = {}
     converted = {name: [pair for pair in chosen if _is_pinyin(pair)] for name, chosen in pairs.items()}
@@ -91,9 +91,15 @@ def _read_views(data: DataConfig, views: Sequence[str], sentences: int, longest:
 
 
 def _choose_pairs(folder: Path, sentences: int) -> list[Pair]:
+    """Those of dev.tsv whose source is pinyin, or as long as its target: with vocabulary pieces it need not be."""
     table = folder / "dev.tsv"
-    is_empty = table.is_file() and table.stat().st_size == 0
-    return [] if is_empty else choose_spread(lambda: read_pairs(table), sentences)
+    if not table.is_file() or table.stat().st_size == 0:
+        return []
+
+    def read() -> Iterator[Pair]:
+        return (pair for pair in read_pairs(table) if _is_pinyin(pair) or len(pair.source) == len(pair.target))
+
+    return choose_spread(read, sentences)
 
 
 def _name_of(folder: Path, folders: Iterable[Path]) -> str:
@@ -103,7 +109,7 @@ def _name_of(folder: Path, folders: Iterable[Path]) -> str:
 
 
 def _is_pinyin(pair: Pair) -> bool:
-    """Whether the source of a pair is pinyin, which its hanzi need not hold: text without hanzi is no pinyin either."""
+    """Whether the source of a pair is pinyin of hanzi; text without any hanzi may look like it."""
     return any(map(is_hanzi, pair.target)) and fits(pair.source, pair.target)
 
 

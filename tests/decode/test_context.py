@@ -1,13 +1,16 @@
 """Context before the caret: at once as step by step, and against every allowed sentence through the whole model."""
 
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hzlm.config import ModelConfig
+from hzlm.config import ModelConfig, RunConfig
+from hzlm.decode import converter as converter_module
 from hzlm.decode import incremental
 from hzlm.decode.beam import NO_PREFIX, CandidateTable, Prefix, beam_search
 from hzlm.decode.converter import Converter
@@ -17,6 +20,7 @@ from hzlm.decode.sentences import sentence_ends, split_sentences
 from hzlm.kernels.cached_attention import cached_attention
 from hzlm.model.encoder_decoder import EncoderDecoder
 from hzlm.pieces import Pieces
+from hzlm.settings import save_settings
 from hzlm.vocabulary import Vocabulary
 
 PIECES = ("wo", "shi", "xing2", "zhong", "，", "☃")
@@ -136,6 +140,52 @@ def test_a_context_is_cut_from_the_left(converter: Converter) -> None:
     assert converter.convert("wo shi xing ☃", context=long) == cut[0][0].text
     full = converter.read("wo " * 24, "here", context=long)
     assert (full.context, full.begun, len(full.ids)) == (0, 0, 24)
+
+
+def test_a_context_is_as_long_as_the_model_has_learned(model: EncoderDecoder, vocabulary: Vocabulary) -> None:
+    text = "银行。我是十，"
+    for limit, begun in ((6, 4), (3, 3), (0, 0)):
+        source = Converter(model, vocabulary, context=limit).read("wo", "here", context=text)
+        assert (source.context, source.begun) == (limit, begun)
+        assert source.ids[:limit].tolist() == vocabulary.encode(text)[len(text) - limit :].tolist()
+    source = Converter(model, vocabulary, begun_alone=True).read("wo", "here", context=text)
+    assert (source.context, source.begun) == (4, 4)
+    assert Converter(model, vocabulary, begun_alone=True).read("wo", "here", context="我。").context == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"context": 5}, (5, 4)),
+        ({"context": 2, "begun_rate": 0.5}, (2, 2)),
+        ({"begun_rate": 0.5}, (4, 4)),
+        ({}, (0, 0)),
+    ],
+)
+def test_what_it_has_learned_stands_in_its_config(
+    model: EncoderDecoder,
+    vocabulary: Vocabulary,
+    data: dict[str, Any],
+    expected: tuple[int, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
+    folder = tmp_path / "checkpoints" / "step_00000001"
+    folder.mkdir(parents=True)
+    config = RunConfig.model_validate(
+        {
+            "model": SHAPE.model_dump(),
+            "data": {"path": tmp_path, "row_length": 16, "views": {"pinyin": 1.0}, **data},
+            "schedule": {"scale": 1.0, "warmup_steps": 4},
+            "train": {"output": tmp_path, "steps": 8, "micro_batch_rows": 3},
+        },
+        strict=False,
+    )
+    save_settings(config, folder / "config.yaml")
+    for path in (folder, tmp_path):
+        source = Converter.load(path).read("wo", "here", context="银行。我是十，")
+        assert (source.context, source.begun) == expected
 
 
 def test_white_space_between_sentences_is_left_out(converter: Converter) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hzlm.config import ModelConfig
+from hzlm.decode import corrector as corrector_module
 from hzlm.decode.calibration import Caution
 from hzlm.decode.corrector import Corrector
 from hzlm.decode.scorers import ModelScorer
@@ -99,7 +100,9 @@ def best_of_all(corrector: ExactCorrector, text: str) -> dict[str, float]:
 )
 def test_a_wide_beam_finds_what_the_full_search_finds(text: str, seed: int, threshold: float, bias: float) -> None:
     corrector = build(seed, Caution(bias, threshold))
-    (found,) = corrector.correct_many([text], beam=1500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corrector_module, "BEAM", 1500)
+        found = corrector.correct(text)
     scores = best_of_all(corrector, text)
     assert scores[found.text] == pytest.approx(max(scores.values()), abs=1e-4)
     assert [change.position for change in found.changes] == [
@@ -117,9 +120,12 @@ def test_a_wide_beam_finds_what_the_full_search_finds(text: str, seed: int, thre
         assert change.gain >= threshold - 1e-4
 
 
-@pytest.mark.parametrize("text", ["我爱北经", "爱，北我。经", "京我我"])
+@pytest.mark.parametrize("text", ["我爱北经", "爱，北我，经", "京我我"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_without_caution_a_narrow_beam_takes_the_likeliest_hanzi(text: str, seed: int) -> None:
+def test_without_caution_a_narrow_beam_takes_the_likeliest_hanzi(
+    text: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrector_module, "BEAM", 1)
     corrector = build(seed, Caution(0.0, -inf))
     vocabulary = corrector.vocabulary
     taken: list[int] = []
@@ -128,7 +134,7 @@ def test_without_caution_a_narrow_beam_takes_the_likeliest_hanzi(text: str, seed
         row = likelihoods(corrector, text, [fed])[0, place]
         best = max(HANZI, key=lambda hanzi: row[vocabulary.id_of(f"lit:{hanzi}") - vocabulary.target_start].item())
         taken.append(vocabulary.id_of(f"lit:{best if is_hanzi(character) else character}"))
-    (found,) = corrector.correct_many([text], beam=1)
+    found = corrector.correct(text)
     assert found.text == vocabulary.decode(taken)
     assert found.changes, "a random model finds something else likelier"
 
@@ -162,14 +168,31 @@ def test_a_batch_gives_what_each_text_gives_alone(texts: list[str], pieces: bool
         assert all(is_hanzi(old) and new in HANZI for old, new in different)
 
 
-def test_a_long_text_is_cut_behind_sentences_that_fit() -> None:
-    """Nine positions fit: each part is corrected as it is alone."""
+def test_each_sentence_is_corrected_on_its_own() -> None:
+    """Nine positions fit: a longer sentence is cut behind the ninth."""
     corrector = build(3, Caution(0.0, -inf))
-    parts = ["我爱。北京，经。", "我爱北京经我爱北京"[:9], "，爱。", "北京经我爱北京经我"]
-    found = corrector.correct("".join(parts))
+    parts = ["我爱。", "北京，经！”", "我", "\n", "我爱北京经我爱北京", "经，爱…。", "北京经"]
+    text = "".join(parts[:3]) + "\n" + "".join(parts[4:])
+    found = corrector.correct(text)
     assert found.text == "".join(corrector.correct(part).text for part in parts)
-    assert found.text != "".join(parts)
-    assert [change.position for change in found.changes] == sorted(change.position for change in found.changes)
+    assert found.text != text
+    assert [change.position for change in found.changes] == [
+        place for place, (old, new) in enumerate(zip(text, found.text, strict=True)) if old != new
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"), [("我ab!ab。爱", [3, 1]), ("我☃☃☃☃☃爱", [7, 1]), ("龘é。é", [4]), ("☃爱☃我☃中", [8, 4])]
+)
+def test_characters_of_several_positions_are_not_cut(text: str, lengths: list[int]) -> None:
+    """☃ takes three positions, é two; what has no hanzi is left out."""
+    corrector = build(3, Caution(0.0, -inf), Pieces(("ab",), (-100,)))
+    pieces = corrector._cut(0, text)
+    assert [len(piece.ids) for piece in pieces] == lengths
+    assert [
+        text[place] for piece in pieces for place, hanzi in zip(piece.places, piece.written, strict=True) if hanzi
+    ] == [character for character in text if is_hanzi(character)]
+    assert len(corrector.correct(text).text) == len(text)
 
 
 def test_an_unknown_hanzi_may_be_corrected_and_an_unknown_sign_not() -> None:

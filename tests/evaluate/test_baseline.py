@@ -28,6 +28,11 @@ def test_literals_stand_for_themselves() -> None:
     assert baseline("lit:，", "syl:zhong", "lit:☃", "lit:中") == "，种☃中"
 
 
+def test_a_syllable_of_no_hanzi_is_unknown() -> None:
+    """As one may be that is typed for another."""
+    assert baseline("syl:zong", "syl:zhong", "[UNK]") == "□种□"
+
+
 def test_context_is_no_part_of_the_answer() -> None:
     ids = [VOCABULARY.id_of(token) for token in ("lit:种", "lit:，", "syl:zhong1")]
     assert most_frequent_hanzi(VOCABULARY, Source(np.array(ids, dtype=np.int64), (None,), context=2)) == "中"

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from damage import answer_of, damaged
+from hzlm import cli
 from hzlm.decode import corrector as corrector_module
 from hzlm.decode.calibration import Caution, save_calibration
 from hzlm.decode.corrector import Corrector
@@ -49,16 +50,18 @@ def test_each_trial_is_what_its_settings_do(
     """The random model finds something likelier nearly everywhere, so that settings differ."""
     lines = [*(f"{text}\t{text}" for text in CLEAN), *("\t".join(pair) for pair in WRONG)]
     found = calibrate(run, write(run, [f"{n}\t{line}" if ids else line for n, line in enumerate(lines)]), 0.5)
-    assert (found.step, found.sentences, found.clean) == (7, 7, 4)
+    assert (found.step, found.sentences) == (7, 7)
     assert [(trial.bias, trial.threshold) for trial in found.trials] == [(b, t) for b in BIASES for t in THRESHOLDS]
     corrector = Corrector(model, vocabulary)
     for trial in found.trials:
         corrector.caution = Caution(trial.bias, trial.threshold)
-        kept = sum(corrector.correct(text).text == text for text in CLEAN)
+        right_ones = [*CLEAN, *(right for _, right in WRONG)]
+        stayed = [corrector.correct(text).text == text for text in right_ones]
+        kept = sum(stayed[: len(CLEAN)])
         given = [corrector.correct(wrong).text for wrong, _ in WRONG]
         hits = sum(text == right for text, (_, right) in zip(given, WRONG, strict=True))
         changed = sum(text != wrong for text, (wrong, _) in zip(given, WRONG, strict=True)) + len(CLEAN) - kept
-        assert trial.untouched == kept / len(CLEAN)
+        assert trial.untouched == sum(stayed) / len(right_ones)
         assert trial.f1 == (2 * hits / (changed + len(WRONG)))
     assert len({trial.untouched for trial in found.trials}) > 1
     fitting = [trial for trial in found.trials if trial.untouched >= 0.5]
@@ -67,16 +70,17 @@ def test_each_trial_is_what_its_settings_do(
 
     stored = json.loads((run / "correction.json").read_text("utf-8"))
     assert len(stored["trials"]) == len(BIASES) * len(THRESHOLDS)
-    assert Corrector.load(run).caution == Caution(found.bias, found.threshold) == Caution.load(run)
+    assert Corrector.load(run).caution == Caution(found.bias, found.threshold, 7) == Caution.load(run)
+    assert str(Caution.load(run)) == f"bias {found.bias:g}, threshold {found.threshold:g} (calibrated at step 7)"
+    assert str(Caution()) == "bias 1, threshold 2 (not calibrated)"
     assert "50.00% untouched" not in str(found)
 
 
 def test_where_nothing_fits_most_stay_untouched(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a clean line the right sentences are the clean ones."""
     monkeypatch.setattr(calibrate_module, "THRESHOLDS", (-1e9, 0.0))
     monkeypatch.setattr(calibrate_module, "BIASES", (-1e9, 0.0))
     found = calibrate(run, write(run, ["\t".join(pair) for pair in WRONG]), 1.0)
-    assert (found.sentences, found.clean) == (3, 3)
+    assert found.sentences == 3
     assert found.chosen.untouched == max(trial.untouched for trial in found.trials) < 1
     assert str(found).endswith("no settings leave 100.00% untouched")
 
@@ -86,13 +90,12 @@ def test_of_many_lines_some_are_looked_at(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(calibrate_module, "THRESHOLDS", (1.0,))
     found = calibrate(run, write(run, ["我\t我", "", "爱\t爱", "是\t事", "我\t我", "中\t中"]), 0.98)
     assert found.sentences == 3, "of five lines the first, third and fifth"
-    assert found.clean == 2
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["我\t我", "我爱\t我"], r"pairs\.tsv:2: its source has 2 positions, its target 1 "),
+        (["我\t我", "我爱\t我"], r"pairs\.tsv:2: its source has 2 positions, its target 1 .*; leave the line out"),
         (["我"], r"pairs\.tsv:1: 1 column\(s\)"),
         ([], r"pairs\.tsv: no sentences in it"),
     ],
@@ -101,6 +104,14 @@ def test_bad_files(run: Path, lines: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         calibrate(run, write(run, lines), 0.98)
     assert not (run / "correction.json").exists()
+
+
+def test_the_command_warns_of_test_sets(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(run, ["我\t我"])
+    assert cli.main(["calibrate", str(run), str(path)]) == 0
+    printed = capsys.readouterr()
+    assert f"{path}: tuned on, so no test set: no figure on it can be trusted afterwards\n" in printed.err
+    assert printed.out.startswith("bias ")
 
 
 def test_only_a_run_folder_is_calibrated(run: Path) -> None:
@@ -121,4 +132,4 @@ def test_a_damaged_calibration_is_refused(run: Path, data: st.DataObject) -> Non
     found = answer_of(lambda: Caution.load(run), path)
     if found is not None:  # white space alone may differ
         stored = json.loads(whole)
-        assert found == Caution(stored["bias"], stored["threshold"])
+        assert found == Caution(stored["bias"], stored["threshold"], stored["step"])

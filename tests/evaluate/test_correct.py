@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hzlm.data.sentence_files import Pair
+from hzlm.decode.calibration import Caution
 from hzlm.errors import UserError
 from hzlm.evaluate import correct as correct_module
 from hzlm.evaluate.breakdown import Tally
@@ -32,6 +33,8 @@ class Correction:
 
 class Corrector:
     """Answers as `GIVEN` says."""
+
+    caution = Caution(1.5, 2.0, 30)
 
     @classmethod
     def load(cls, path: Path) -> "Corrector":
@@ -98,9 +101,15 @@ def test_scores_tables_and_json(data: Path) -> None:
     }  # fmt: skip
     assert stored["breakdown"]["errors"]["2"] == {"right": 1, "total": 2}
     assert stored["miscorrections"][0] == {"written": "京", "right": "京", "given": "景", "count": 1, "share": 0.5}
+    assert stored["caution"] == {"bias": 1.5, "threshold": 2.0, "step": 30}
     rows = [line.split() for line in found.table().splitlines()]
     assert rows[4] == ["character", "correction", "80.00%", "66.67%", "72.73%", "4", "5", "6"]
+    assert found.table().splitlines()[5] == (
+        "4 sentences, 25.00% right afterwards; of those without errors 0.00% untouched, 100.00% changed "
+        "(false positive rate); bias 1.5, threshold 2 (calibrated at step 30)"
+    )
     page = found.markdown()
+    assert found.table().splitlines()[5] in page
     assert "| character | correction | 80.00% | 66.67% | 72.73% | 4 | 5 | 6 |" in page
     assert "| \\>2 | 3 | 2 | 66.67% |" in page
     assert "| 京 | 京 | 景 | 1 | 50.00% |" in page
@@ -112,3 +121,11 @@ def test_limit_counts_lines(data: Path) -> None:
     data.write_text("\n", "utf-8")
     with pytest.raises(UserError, match="no sentences in it"):
         evaluate_correction(Path("model"), data)
+
+
+def test_without_clean_sentences_nothing_is_said_of_them(data: Path) -> None:
+    data.write_text("\t".join([PAIRS[0].source, PAIRS[0].target]), "utf-8")
+    found = evaluate_correction(Path("model"), data)
+    assert "100.00% right afterwards; none without errors; bias 1.5" in found.table()
+    stored = json.loads(found.json())["scores"]
+    assert stored["untouched"] is stored["false_positive_rate"] is None

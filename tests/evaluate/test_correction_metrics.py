@@ -94,4 +94,6 @@ def test_it_is_what_sets_of_edits_say(versions: list[tuple[str, str, str]]) -> N
     if clean:
         assert found.false_positive_rate == len(touched & clean) / len(clean)
         assert found.untouched == pytest.approx(len(clean - touched) / len(clean))
+    else:
+        assert found.false_positive_rate is found.untouched is None
     assert found.exact_match == sum(r == h for _, r, h in versions) / len(versions)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from damage import answer_of, damaged
+from hzlm.config import RunConfig
 from hzlm.data.indexed import IndexedReader
 from hzlm.decode import companion, converter
 from hzlm.decode.companion import Companion
@@ -19,6 +20,7 @@ from hzlm.evaluate import fuse as fuse_module
 from hzlm.evaluate.fuse import fuse
 from hzlm.evaluate.run import evaluate
 from hzlm.model.encoder_decoder import EncoderDecoder
+from hzlm.settings import save_settings
 from hzlm.tools.ngram.build import build_ngram
 from hzlm.vocabulary import Vocabulary
 
@@ -45,6 +47,16 @@ def fused(
         monkeypatch.setattr(module, "load_model", lambda path: (model, vocabulary))
     (tmp_path / "run" / "checkpoints" / "step_00000007").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "latest").write_text("step_00000007\n", "utf-8")
+    config = RunConfig.model_validate(
+        {
+            "model": model.config.model_dump(),
+            "data": {"path": data, "views": {"pinyin": 1.0}},
+            "schedule": {"scale": 1.0, "warmup_steps": 4},
+            "train": {"output": tmp_path / "run", "steps": 8, "micro_batch_rows": 3},
+        },
+        strict=False,
+    )
+    save_settings(config, tmp_path / "run" / "checkpoints" / "step_00000007" / "config.yaml")
     return tmp_path / "run", data
 
 

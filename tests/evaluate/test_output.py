@@ -1,6 +1,7 @@
 """What an evaluation prints, and the folder it leaves behind."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,8 @@ def test_options_of_another_format_are_refused(tmp_path: Path, capsys: pytest.Ca
     assert "--tones is for files with readings" in capsys.readouterr().err
     assert main(["evaluate", "model", str(tmp_path / "pairs.tsv"), "--beam", "3"]) == 2
     assert "--beam is for files with pinyin" in capsys.readouterr().err
+    assert main(["evaluate", "model", str(tmp_path / "pairs.tsv"), "--fuzzy"]) == 2
+    assert "--fuzzy is for files with pinyin" in capsys.readouterr().err
 
 
 def test_no_folder_no_evaluation(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +103,23 @@ def test_no_folder_no_evaluation(data: Path, capsys: pytest.CaptureFixture[str])
     assert "data.tsv/out: no folder can be made here" in capsys.readouterr().err
     with pytest.raises(UserError, match="no folder can be made here"):
         make_folder(data)
+
+
+def test_what_was_found_is_printed_before_anything_is_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "evaluation.json").mkdir(parents=True)
+    assert main(["evaluate", "model", str(data), "--output", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["total"]["model"]["sentences"] == 3
+    assert "evaluation.json" in printed.err
+    monkeypatch.delitem(sys.modules, "hzlm.evaluate.output")
+    monkeypatch.delitem(sys.modules, "hzlm.evaluate.plots")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["evaluate", "model", str(data), "--output", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "", "a missing package is told before the evaluation"
+    assert "matplotlib.figure is not installed" in printed.err
 
 
 def test_sentences_without_anything_to_convert(tmp_path: Path) -> None:

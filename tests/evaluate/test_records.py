@@ -10,9 +10,10 @@ import pytest
 from hzlm import cli
 from hzlm.data.dataset import SPLITS, VOCABULARY_FILE, Dataset, Record, SplitWriter
 from hzlm.data.marks import MARK_FOLLOWS
-from hzlm.data_config import VIEWS
+from hzlm.data_config import FUZZY_PAIRS, VIEWS, DataConfig
 from hzlm.decode import converter as converter_module
 from hzlm.decode.converter import Converter
+from hzlm.decode.tolerance import Tolerance
 from hzlm.errors import UserError
 from hzlm.evaluate.files import Example
 from hzlm.evaluate.records import check_vocabulary, read_records
@@ -149,17 +150,62 @@ def test_pieces_are_characters_of_the_sentence(tmp_path: Path) -> None:
 
 
 def test_a_syllable_that_no_hanzi_has_is_unknown_and_counts_as_wrong(
-    dataset: Dataset, vocabulary: Vocabulary, model: EncoderDecoder
+    tmp_path: Path, vocabulary: Vocabulary, model: EncoderDecoder
 ) -> None:
-    """As a syllable of the view `fuzzy` may be: of 音, ying."""
-    found = {example.hanzi: example for example in read_records(dataset, "fuzzy")}
-    confused = [e for e in found.values() if "[UNK]" in shown(e, vocabulary)]
-    assert confused, "the vocabulary has no other hanzi with such sounds"
-    converter = Converter(model, vocabulary)
-    for example, (best, *_) in zip(confused, converter.search([e.source for e in confused]), strict=True):
-        places = [place for place, token in enumerate(shown(example, vocabulary)) if token == "[UNK]"]
-        assert {best.text[place] for place in places} == {"□"}
-        assert {example.source.literals[place] for place in places} == {None}
+    folder = write_documents(tmp_path / "data", [], vocabulary)
+    reading = [vocabulary.id_of(token) for token in ("syl:yin1", "syl:ca1", "syl:yin2")]
+    with SplitWriter(folder, "dev", vocabulary) as writer:
+        writer.add(Record(vocabulary.encode("音中银"), np.array(reading, np.int32), np.zeros(3, np.uint8)))
+        writer.end_document()
+        writer.finish()
+    (found,) = read_records(Dataset.open(folder, "dev"), "pinyin")
+    assert shown(found, vocabulary) == ["syl:yin", "[UNK]", "syl:yin"]
+    ((best,),) = Converter(model, vocabulary).search([found.source])
+    assert best.text[1] == "□"
+    assert found.source.literals == (None, None, None)
+
+
+RESTORABLE = {"fuzzy": 3.0, "slip": 3.0, "key": 1.0, "toned": 1.0}
+
+
+@pytest.mark.parametrize("view", ["pinyin", "toned", "keys", "fuzzy", "slips", "mixed"])
+def test_the_right_sentence_is_in_reach(
+    dataset: Dataset, vocabulary: Vocabulary, model: EncoderDecoder, view: str
+) -> None:
+    """Of all candidates, under the tolerance that the view needs; elsewhere a syllable is what it says."""
+    settings = DataConfig(
+        path=dataset.folder, views={view: 1.0}, fuzzy_rate=1.0, slip_rate=1.0, mixed=RESTORABLE | {"wrong": 3.0}
+    )
+    examples = list(read_records(dataset, view, settings=settings))
+    for example, found in zip(
+        examples, Converter(model, vocabulary).search([e.source for e in examples], 3000), strict=True
+    ):
+        assert example.hanzi in {candidate.text for candidate in found}
+    plain = list(read_records(dataset, "pinyin"))
+    is_altered = any(
+        one not in (other, "key:" + other[4:6], "key:" + other[4:5]) and not one[-1].isdigit()
+        for example, exact in zip(examples, plain, strict=True)
+        for one, other in zip(shown(example, vocabulary), shown(exact, vocabulary), strict=True)
+    )
+    assert is_altered == (view in ("fuzzy", "slips", "mixed"))
+    assert {example.source.tolerance for example in examples} == {
+        Tolerance(FUZZY_PAIRS if view in ("fuzzy", "mixed") else (), view in ("slips", "mixed"))
+    }
+
+
+def test_a_view_has_the_settings_that_are_given(dataset: Dataset, vocabulary: Vocabulary) -> None:
+    settings = DataConfig(path=dataset.folder, views={"keys": 1.0}, fuzzy=("sh-s",), fuzzy_rate=1.0)
+    examples = list(read_records(dataset, "fuzzy", settings=settings))
+    tokens = [token for example in examples for token in shown(example, vocabulary)]
+    assert tokens.count("syl:si") == 3, "是, 十 and 市"
+    assert "syl:yin" in tokens
+    assert examples[0].source.tolerance == Tolerance(("sh-s",))
+
+
+def test_mixed_without_anything_to_convert_is_refused(dataset: Dataset) -> None:
+    settings = DataConfig(path=dataset.folder, views={"mixed": 1.0}, mixed={"hanzi": 1.0, "wrong": 1.0})
+    with pytest.raises(UserError, match="view mixed: of hanzi alone, right or wrong, nothing is converted"):
+        next(read_records(dataset, "mixed", settings=settings))
 
 
 def test_pairs_are_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -183,7 +229,7 @@ def test_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(converter_module, "load_model", lambda path: (model, vocabulary))
-    arguments = ["evaluate", "model", str(dataset.folder), "--view", "pinyin", "keys", "--context", "8", "--fuzzy"]
+    arguments = ["evaluate", "model", str(dataset.folder), "--view", "pinyin", "keys", "pinyin", "--context", "8"]
     assert cli.main(arguments) == 0
     *table, stored = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table[1:-1]] == ["pinyin"] * 2 + ["keys"] * 2 + ["total"] * 2
@@ -197,14 +243,22 @@ def test_the_command(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(found["sources"]) == ["pinyin"]
     assert found["total"]["model"]["sentences"] == 2
+    alone = found["sources"]["pinyin"]
+    assert cli.main([*arguments[:3], "--limit", "2", "--view", "fuzzy", "slips", "--view", "pinyin"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(found["sources"]) == ["fuzzy", "slips", "pinyin"]
+    assert found["sources"]["pinyin"] == alone, "other views leave it alone"
     other = Vocabulary(vocabulary.characters[::-1], vocabulary.readings)
     monkeypatch.setattr(converter_module, "load_model", lambda path: (model, other))
     assert cli.main(arguments) == 2
     assert "its vocabulary is not the model's" in capsys.readouterr().err
 
 
-def test_options_that_a_file_has_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_files_and_of_datasets(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "test.tsv").write_text("wo\t我\n", "utf-8")
     for option in (["--view", "keys"], ["--context", "3"]):
         assert cli.main(["evaluate", "model", str(tmp_path / "test.tsv"), *option]) == 2
-        assert "test.tsv: --view and --context are for datasets" in capsys.readouterr().err
+        assert f"test.tsv: {option[0]} is for datasets, and this is a file; leave it out" in capsys.readouterr().err
+    for option in (["--format", "pinyin"], ["--fuzzy"]):
+        assert cli.main(["evaluate", "model", str(dataset.folder), *option]) == 2
+        assert f"{dataset.folder}: {option[0]} is for files, and this is a dataset" in capsys.readouterr().err

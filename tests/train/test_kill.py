@@ -54,6 +54,7 @@ def test_killed_while_it_computes(runner: Runner, given: list[str]) -> None:
     assert manifest["cursor"] // SENTENCES == 2
 
 
+@pytest.mark.slow
 def test_killed_with_every_objective(runner: Runner) -> None:
     """Views, context, inputs and pairs are drawn again as they were, and the cool-down begins where it should."""
     given = [
