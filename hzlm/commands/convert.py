@@ -17,7 +17,7 @@ EXAMPLES = (
     'hzlm convert runs/first "wo ai bei jing"',
     'hzlm convert runs/first "wo3 ai4 bei3 jing1" --n-best 5',
     'hzlm convert runs/first "ta" --context 她是我的老师。',
-    'hzlm convert runs/first "si jie" --fuzzy',
+    'hzlm convert runs/first "wo zai zong guo" --fuzzy',
     "hzlm convert runs/first < pinyin.txt > hanzi.txt",
 )
 

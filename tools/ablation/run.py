@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hzlm.config import RunConfig, load_config
 from hzlm.data.dataset import Dataset
@@ -51,13 +52,15 @@ def run_arm(plan: Plan, arm: str, seed: int, output: Path) -> None:
     waiting = {name: measure for name, measure in measures.items() if not _result_path(folder, name).is_file()}
     if len(waiting) < len(measures):
         _check_unchanged(configs, folder)
+    for name in measures:
+        read_results(plan, arm, name, output)
     if not waiting:
         return
     # now, not after hours of training
     datasets = {name: Dataset.open(measure.data, "dev") for name, measure in waiting.items()}
     is_fused = any(measure.fused for measure in waiting.values())
-    if is_fused and plan.ngram is not None and not (plan.ngram / NGRAM_FILE).is_file():
-        raise UserError(f"{plan.ngram}: no n-gram model here; make the dataset with hzlm prepare --set ngram.order=3")
+    if is_fused and plan.ngram is not None:
+        _check_ngram(plan.ngram, {name: datasets[name] for name, measure in waiting.items() if measure.fused})
     for config in configs:
         print(f"\n== {arm}, seed {seed}: {config.train.output.name}, {config.train.steps} steps", file=sys.stderr)
         train(config)
@@ -65,22 +68,45 @@ def run_arm(plan: Plan, arm: str, seed: int, output: Path) -> None:
         print(fuse(last, plan.ngram), file=sys.stderr)
     converter = Converter.load(last)
     for name, measure in waiting.items():
+        result = _measure(converter, measure, datasets[name])
         with replacing(_result_path(folder, name)) as path:
-            path.write_text(json.dumps(asdict(_measure(converter, measure, datasets[name]))) + "\n", "utf-8")
+            path.write_text(json.dumps({"measure": _describe(measure), **asdict(result)}) + "\n", "utf-8")
 
 
 def read_results(plan: Plan, arm: str, measure: str, output: Path) -> dict[int, Result]:
-    """What there is of an arm, by seed. Raises UserError where a file is damaged."""
+    """What there is of an arm, by seed. Raises UserError where a file is damaged, or of what was measured otherwise."""
     found = {}
     remedy = "delete it, and measure again"
     for seed in plan.seeds:
         path = _result_path(_folder(output, arm, seed), measure)
         if path.is_file():
+            stored = load_json(path, remedy)
             try:
-                found[seed] = Result(**load_json(path, remedy))
-            except TypeError:
+                described = stored.pop("measure")
+                found[seed] = Result(**stored)
+            except (AttributeError, KeyError, TypeError):
                 raise UserError(f"{path}: this file is damaged: no result of an ablation; {remedy}") from None
+            if described != _describe(plan.measures[measure]):
+                raise UserError(f"{path}: was not measured as the plan says now; {remedy}")
     return found
+
+
+def _describe(measure: Measure) -> dict[str, Any]:
+    """What decides the result of a measure."""
+    return measure.model_dump(mode="json", exclude={"arms"})
+
+
+def _check_ngram(ngram: Path, measured: Mapping[str, Dataset]) -> None:
+    """Raises UserError where the n-gram model is missing, or its weight would be tuned on what is measured."""
+    if not (ngram / NGRAM_FILE).is_file():
+        raise UserError(f"{ngram}: no n-gram model here; make the dataset with hzlm prepare --set ngram.order=3")
+    tuned_on = Dataset.open(ngram, "dev").fingerprint
+    for name, dataset in measured.items():
+        if dataset.fingerprint == tuned_on:
+            raise UserError(
+                f"measures.{name}: the n-gram model's weight is tuned on the dev split of {ngram}, so that it cannot "
+                "be measured there; name another dataset"
+            )
 
 
 def _check_unchanged(configs: Sequence[RunConfig], folder: Path) -> None:

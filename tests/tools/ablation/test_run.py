@@ -13,6 +13,7 @@ from hzlm.config import ModelConfig, RunConfig
 from hzlm.data.dataset import Dataset
 from hzlm.decode import converter as converter_module
 from hzlm.decode.converter import Converter
+from hzlm.decode.ngram import NGRAM_FILE
 from hzlm.errors import UserError
 from hzlm.evaluate.records import read_records
 from hzlm.model.encoder_decoder import EncoderDecoder
@@ -96,13 +97,14 @@ def test_right_characters_are_counted_by_sentence(make_plan: MakePlan, trained: 
 def test_what_is_done_is_not_done_again(make_plan: MakePlan, trained: list[Path], tmp_path: Path) -> None:
     run_arm(make_plan(), "plain", 1, tmp_path / "out")
     path = tmp_path / "out" / "plain" / "seed-1" / "short.json"
-    path.write_text('{"right": [1], "counted": [2]}')
+    marked = json.loads(path.read_text()) | {"right": [1], "counted": [2]}
+    path.write_text(json.dumps(marked))
     run_arm(make_plan(), "plain", 1, tmp_path / "out")
     assert len(trained) == 1
     plan = make_plan(short={}, another={"view": "toned"})
     run_arm(plan, "plain", 1, tmp_path / "out")
     assert len(trained) == 2, "which training itself finds done"
-    assert json.loads(path.read_text()) == {"right": [1], "counted": [2]}
+    assert json.loads(path.read_text()) == marked
     assert read_results(plan, "plain", "another", tmp_path / "out")[1].right
 
 
@@ -112,6 +114,22 @@ def test_results_of_other_runs_are_refused(make_plan: MakePlan, trained: list[Pa
         run_arm(make_plan(steps=2), "plain", 1, tmp_path / "out")
     assert str(tmp_path / "out" / "plain" / "seed-1" / "run-1" / "config.yaml") in str(caught.value)
     assert len(trained) == 1
+
+
+def test_results_of_another_measure_are_refused(make_plan: MakePlan, trained: list[Path], tmp_path: Path) -> None:
+    run_arm(make_plan(), "plain", 1, tmp_path / "out")
+    with pytest.raises(UserError, match=r"short\.json: was not measured as the plan says now; delete it"):
+        run_arm(make_plan(short={"view": "toned"}), "plain", 1, tmp_path / "out")
+    assert len(trained) == 1
+
+
+def test_what_the_weight_is_tuned_on_is_not_measured(make_plan: MakePlan, trained: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "data" / NGRAM_FILE).touch()
+    plan = make_plan(short={"fused": False}).model_copy(update={"ngram": tmp_path / "data"})
+    fused = {"short": plan.measures["short"].model_copy(update={"fused": True})}
+    with pytest.raises(UserError, match="weight is tuned on the dev split of .*data, so that it cannot be measured"):
+        run_arm(plan.model_copy(update={"measures": fused}), "plain", 1, tmp_path / "out")
+    assert trained == []
 
 
 def test_what_is_missing_is_told_before_training(make_plan: MakePlan, trained: list[Path], tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ PLAN = Plan(
     reference="plain",
 )
 COUNTED = [4, 6, 0, 10]
+MEASURE = {"data": "data", "view": "pinyin", "sentences": 1000, "context": 0, "fused": False}
 
 
 def write(folder: Path, results: Mapping[tuple[str, int], list[int]], counted: list[int] = COUNTED) -> None:
     for (arm, seed), right in results.items():
         path = folder / arm / f"seed-{seed}" / "short.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"right": right, "counted": counted}), "utf-8")
+        path.write_text(json.dumps({"measure": MEASURE, "right": right, "counted": counted}), "utf-8")
 
 
 def test_a_table(tmp_path: Path) -> None:
