@@ -127,7 +127,7 @@ def test_what_the_weight_is_tuned_on_is_not_measured(make_plan: MakePlan, traine
     (tmp_path / "data" / NGRAM_FILE).touch()
     plan = make_plan(short={"fused": False}).model_copy(update={"ngram": tmp_path / "data"})
     fused = {"short": plan.measures["short"].model_copy(update={"fused": True})}
-    with pytest.raises(UserError, match="weight is tuned on the dev split of .*data, so that it cannot be measured"):
+    with pytest.raises(UserError, match=r"weight is tuned on the dev split of .*data, so that it cannot be measured"):
         run_arm(plan.model_copy(update={"measures": fused}), "plain", 1, tmp_path / "out")
     assert trained == []
 
