@@ -185,7 +185,7 @@ def _check_config(config: RunConfig, checkpoint: Checkpoint) -> None:
         )
     step = checkpoint.manifest["step"]
     warm = min(began.train.steps, config.train.steps) - config.schedule.cooldown_steps
-    if config.train.steps != began.train.steps and step > warm:
+    if config.schedule.cooldown_steps > 0 and config.train.steps != began.train.steps and step > warm:
         raise UserError(
             f"{folder}: this run was to end after {began.train.steps} steps and has made {step}, so that its cool-down "
             f"would not begin where it should with {config.train.steps}; set train.steps back to that, or start "

@@ -218,7 +218,7 @@ def _step(config: RunConfig, place: Place, holding: Holding) -> Iterator[tuple[C
         yield Channel("all_reduce", world, torch.float64), Volume(1, holding.tensors * 3 * 8)
     yield Channel("all_reduce", data, torch.float64), Volume(1, 5 * 8)  # what the batches of all ranks hold
     sides = (config.loss.encoder_weight > 0) + (config.loss.decoder_weight > 0)
-    yield Channel("all_reduce", world, torch.float64), Volume(1, sides * 3 * 8)
+    yield Channel("all_reduce", world, torch.float64), Volume(1, sides * 4 * 8)  # losses and counts, for the log
     if _has_loss(config, place):
         yield Channel("all_reduce", data, number), one
     yield Channel("broadcast", place.along(0), number), Volume(1, 8)
