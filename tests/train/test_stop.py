@@ -53,6 +53,7 @@ def test_a_second_ctrl_c_ends_it_at_once(runner: Runner) -> None:
     """A step takes so long here that the second one comes in the middle of it."""
     process = runner.start("run", "train.micro_batch_rows=5000", "train.evaluate_every=100", "train.save_every=100")
     wait_for_step(runner.folder / "run", 1)
+    time.sleep(0.5)  # so that the first one does not come before the second step has begun
     os.kill(process, signal.SIGINT)
     time.sleep(0.2)
     start = time.monotonic()
