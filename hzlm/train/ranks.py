@@ -46,8 +46,11 @@ def connect(config: ParallelConfig) -> Mesh:
 
 def _meet(config: ParallelConfig, device: torch.device) -> None:
     on_gpu = device.type == "cuda"
+    # a process on its own needs no port, which another program may take between its choice and its use
+    alone: dict[str, Any] = {"store": distributed.HashStore(), "rank": 0, "world_size": 1}
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
+        **(alone if os.environ["WORLD_SIZE"] == "1" else {}),
         timeout=timedelta(minutes=config.timeout_minutes),
         device_id=device if on_gpu else None,
     )
