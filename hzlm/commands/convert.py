@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fuzzy", action="store_true", help="let sounds that people confuse stand for each other")
     parser.add_argument("--n-best", type=count, metavar="K",
                          help="print up to K candidates, one a line: rank, text, score (log-probability)")  # fmt: skip
-    parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 or 30 at least)")
+    parser.add_argument("--beam", type=count, metavar="N", help="beam width (default: K, 4 or 16 at least)")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fuzzy", action="store_true",
                         help="of a file with pinyin: let sounds that people confuse stand for each other")  # fmt: skip
     parser.add_argument("--beam", type=count, metavar="N",
-                        help="beam width of the model alone (default 10); with n-grams 30 and more")  # fmt: skip
+                        help="beam width of the model alone (default 10); with n-grams 16 and more")  # fmt: skip
     parser.add_argument("--limit", type=count, metavar="N",
                         help="measure the first N lines only; of a dataset N sentences a view")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FOLDER",

@@ -4,7 +4,7 @@ The length of the output is known and every position has its own candidates, so 
 penalty, and no hypothesis ends before another. A scorer (`hzlm.decode.scorers`) says how likely each candidate is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -70,6 +70,13 @@ class Scorer(Protocol):
         Args:
             position: counted from the start of the source.
             tokens: int64 [B, K], what each hypothesis has at the position before; [BOS] at position 0.
+        """
+
+    def outlook(self, choices: Iterable[PositionChoices]) -> list[Tensor] | None:
+        """What may be expected of the rest of a sentence after each choice of each open position: float32 [B, C] each.
+
+        It decides with the score which hypotheses are kept, and is no part of the score; 0 at the last position. None
+        where nothing is expected. Called once, after `start`.
         """
 
     def reorder(self, rows: Tensor) -> None:
@@ -185,9 +192,13 @@ def beam_search(
     tokens = before.expand(-1, kept)
     first_row = torch.arange(batch, device=source.device)[:, None] * kept
     steps = []
+    outlooks = scorer.outlook(table.choices(source[:, context:]))
     for position, choices in enumerate(table.choices(source[:, context:]), start=context):
         likelihood = scorer.score(position, tokens, choices).masked_fill_(choices.missing[:, None], -torch.inf)
-        scores, picked = likelihood.add_(scores[:, :, None]).flatten(1).topk(kept, dim=1)
+        likelihood += scores[:, :, None]
+        hopes = likelihood if outlooks is None else likelihood + outlooks[position - context][:, None]
+        picked = hopes.flatten(1).topk(kept, dim=1).indices
+        scores = likelihood.flatten(1).gather(1, picked)
         if kept > beam:
             scores.masked_fill_(unfinished[:, position, None] & surplus, -torch.inf)
         parents = picked // likelihood.shape[2]

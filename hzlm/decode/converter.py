@@ -33,10 +33,10 @@ Of a syllable 64 sentences stay far below it; a hidden position, which allows ev
 System = Literal["model", "n-gram", "fused"]
 """What a search goes by: the model, the n-gram model of its companion, or both."""
 
-NARROWEST: Mapping[System, int] = MappingProxyType({"model": 4, "fused": 30, "n-gram": 60})
+NARROWEST: Mapping[System, int] = MappingProxyType({"model": 4, "fused": 16, "n-gram": 30})
 """Beam width where no wider one is asked for: enough that the best answer is rarely lost on the way.
 
-The model has read the whole source and needs the least; an n-gram model sees nothing of what follows."""
+The model has read the whole source and needs the least; an n-gram model's bigrams look ahead, but no more of it."""
 
 
 @dataclass(frozen=True)

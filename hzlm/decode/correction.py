@@ -1,6 +1,6 @@
 """What the beam search goes by when it corrects: any hanzi may stand where one is written, at a price."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -72,6 +72,9 @@ class CorrectionScorer:
         likelihood.masked_fill_(likelihood < own + self._caution.threshold, -torch.inf)
         found = torch.cat([likelihood, own + self._caution.bias], dim=2)
         return found.masked_fill_(choices.given[:, None, None], 0.0)
+
+    def outlook(self, choices: Iterable[PositionChoices]) -> None:
+        """Nothing is expected: the model has read the whole source."""
 
     def reorder(self, rows: Tensor) -> None:
         """As `hzlm.decode.beam.Scorer.reorder`."""

@@ -7,13 +7,16 @@ trie in one sorted array, so that one binary search finds an n-gram of any order
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hzlm.decode.bigrams import Bigrams
 from hzlm.errors import UserError
 from hzlm.stored_files import replacing
 from hzlm.vocabulary import Vocabulary
@@ -95,8 +98,24 @@ class NgramModel:
         nodes[longest] = self.shorter[nodes[longest] - 1].long()
         return scores.view(shape), nodes.view(shape)
 
+    @cached_property
+    def bigrams(self) -> Bigrams:
+        """Its unigrams and bigrams."""
+        size, first = self.vocabulary_size, self.bounds[1]
+        last = self.bounds[2] if self.order > 1 else first
+        keys, log_probability = self.keys[:last].cpu().numpy(), self.log_probability[:last].float().cpu().numpy()
+        words, keys = keys[:first], keys[first:]
+        log_unigram, log_backoff = np.full(size, -np.inf, np.float32), np.zeros(size, np.float32)
+        log_unigram[words] = log_probability[:first]
+        log_backoff[words] = self.log_backoff[:first].float().cpu().numpy()
+        counts = np.bincount(words[keys // size - 1], minlength=size)
+        starts = np.concatenate([[0], counts.cumsum()])
+        return Bigrams(log_unigram, log_backoff, starts, (keys % size).astype(np.int32), log_probability[first:])
+
     def to(self, device: torch.device) -> "NgramModel":
-        """The same model with its arrays on a device."""
+        """The same model with its arrays on a device; itself where they are there."""
+        if self.keys.device == device:
+            return self
         arrays = {name: array.to(device) for name, array in self._arrays().items()}
         return NgramModel(**arrays, vocabulary_size=self.vocabulary_size, bounds=self.bounds)
 

@@ -1,6 +1,7 @@
 """Scorers of the beam search: the model, an n-gram model, and both together."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from hzlm.decode.beam import PositionChoices, Prefix, Scorer
 from hzlm.decode.incremental import IncrementalDecoder
+from hzlm.decode.lookahead import look_ahead
 from hzlm.decode.ngram import END_ID, NgramModel
 from hzlm.decode.packed import can_pack, has_bfloat16, pack_linears
 from hzlm.model.encoder_decoder import EncoderDecoder
@@ -79,6 +81,9 @@ class ModelScorer:
         places = (choices.ids - self._decoder.target_start).clamp_(min=0)[:, None].expand(-1, tokens.shape[1], -1)
         return likelihood.gather(2, places).masked_fill_(choices.given[:, None, None], 0.0)
 
+    def outlook(self, choices: Iterable[PositionChoices]) -> None:
+        """Nothing is expected: the model has read the whole source."""
+
     def reorder(self, rows: Tensor) -> None:
         """As `hzlm.decode.beam.Scorer.reorder`."""
         self._decoder.reorder(rows)
@@ -137,6 +142,10 @@ class NgramScorer:
         likelihood[last] += self._model.look_up(following[last], end)[0]
         return likelihood.masked_fill((self._last_positions < position)[:, None, None], 0.0)
 
+    def outlook(self, choices: Iterable[PositionChoices]) -> list[Tensor]:
+        """As `hzlm.decode.beam.Scorer.outlook`: what the bigrams of the model tell."""
+        return look_ahead(self._model.bigrams, list(choices), self._last_positions - self._first)
+
     def reorder(self, rows: Tensor) -> None:
         """As `hzlm.decode.beam.Scorer.reorder`."""
         self._contexts = self._contexts.flatten()[rows].view(self._contexts.shape)
@@ -158,6 +167,11 @@ class FusedScorer:
         return self._main.score(position, tokens, choices).add_(
             self._companion.score(position, tokens, choices), alpha=self._weight
         )
+
+    def outlook(self, choices: Iterable[PositionChoices]) -> list[Tensor] | None:
+        """As `hzlm.decode.beam.Scorer.outlook`: that of the companion."""
+        outlooks = self._companion.outlook(choices)
+        return None if outlooks is None else [outlook * self._weight for outlook in outlooks]
 
     def reorder(self, rows: Tensor) -> None:
         """As `hzlm.decode.beam.Scorer.reorder`."""

@@ -14,7 +14,7 @@ from hzlm.model.checkpoint_files import CHECKPOINTS
 from hzlm.model.pretrained import find_checkpoint, load_model, step_of
 from hzlm.progress import Progress
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 6.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 6.0, 9.0)
 """Tried in this order; of equally good ones the first is taken."""
 
 SENTENCES = 500
