@@ -56,7 +56,7 @@ def likelihood(model: NgramModel, context: int, words: list[int]) -> float:
     return total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(TEXTS, SOURCES)
 def test_the_outlook_is_the_best_of_all_ways_on(texts: list[str], sources: list[list[str]]) -> None:
     model = ngram_of(texts, 2)
@@ -80,7 +80,7 @@ def test_the_outlook_is_the_best_of_all_ways_on(texts: list[str], sources: list[
             assert not outlooks[place][row].any(), "nothing follows the end"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(TEXTS, SOURCES, st.integers(0, 2))
 def test_one_hypothesis_is_enough_for_bigrams(texts: list[str], sources: list[list[str]], context: int) -> None:
     """Also behind a prefix, of which one position belongs to the sentence."""
