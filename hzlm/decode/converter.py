@@ -1,7 +1,7 @@
 """The Converter: pinyin in, hanzi out. This is what other programs import."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -248,7 +248,9 @@ class Converter:
             return self._scorer
         if self.companion is None:
             raise ValueError(f"no companion, and so no search by {system}")
-        ngram = NgramScorer(self.companion.ngram.to(self._device))
+        # moved once, not for every search: it is large
+        self.companion = replace(self.companion, ngram=self.companion.ngram.to(self._device))
+        ngram = NgramScorer(self.companion.ngram)
         return ngram if system == "n-gram" else FusedScorer(self._scorer, ngram, self.companion.weight)
 
     def _search_batch(self, sources: Sequence[Source], n_best: int, beam: int, scorer: Scorer) -> list[list[Candidate]]:

@@ -30,24 +30,21 @@ def look_ahead(bigrams: Bigrams, choices: Sequence[PositionChoices], ends: Tenso
         nothing follows.
     """
     last = ends.cpu().numpy()
+    # of each sentence, what each word is worth where it follows: behind the last position nothing but the end does
     worth = np.full((len(last), len(bigrams.log_unigram)), -np.inf, np.float32)
+    worth[:, END_ID] = 0.0
     outlooks: list[Tensor] = []
     for position in range(len(choices) - 1, -1, -1):
         at = choices[position]
-        ids, there = at.ids.cpu().numpy(), ~at.missing.cpu().numpy()
+        ids, missing, reading = at.ids.cpu().numpy(), at.missing.cpu().numpy(), at.reading.cpu().numpy()
         outlook = np.zeros(ids.shape, np.float32)
-        rows, columns = (there & (position < last)[:, None]).nonzero()
+        inside = position <= last
+        rows, columns = (~missing & inside[:, None]).nonzero()
         if len(rows):
-            outlook[rows, columns] = bigrams.best_following(ids[rows, columns], rows, worth)
+            chosen = ids[rows, columns]
+            ahead = bigrams.best_following(chosen, rows, worth)
+            outlook[rows, columns] = np.where(position < last[rows], ahead, 0.0)
+            worth[inside] = -np.inf
+            worth[rows, chosen] = ahead + reading[rows, columns]
         outlooks.append(torch.from_numpy(outlook).to(at.ids.device))
-        worth.fill(-np.inf)
-        rows, columns = (there & (position <= last)[:, None]).nonzero()
-        chosen = ids[rows, columns]
-        worth[rows, chosen] = outlook[rows, columns] + at.reading.cpu().numpy()[rows, columns]
-        closing = last[rows] == position
-        if closing.any():
-            end = np.full((1, worth.shape[1]), -np.inf, np.float32)
-            end[0, END_ID] = 0.0
-            row, word = rows[closing], chosen[closing]
-            worth[row, word] += bigrams.best_following(word, np.zeros_like(row), end)
     return outlooks[::-1]
