@@ -1,10 +1,10 @@
 """Files of given sources and right targets -> a dataset of pairs, as for fine-tuning a corrector."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,15 @@ from hzlm.progress import Progress
 from hzlm.table import format_table
 from hzlm.tools.datasets.folder import appearing
 from hzlm.tools.datasets.merge import TSV_FILES
+from hzlm.tools.decontaminate import CLEAN, DecontaminateConfig, TestSet
 from hzlm.tools.stages.sentences import split_of
 from hzlm.vocabulary import Ids, Vocabulary
 
 SHOWN = 10
 """Unknown characters that the report names."""
+
+_BLOCK = 1000
+"""Lines looked up in test files at once."""
 
 
 @dataclass
@@ -48,6 +52,7 @@ class _Report:
     splits: dict[str, _Count] = field(default_factory=lambda: {split: _Count() for split in SPLITS})
     left_out: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
+    in_tests: int = 0
     not_in_tsv: int = 0
 
     def __str__(self) -> str:
@@ -63,6 +68,8 @@ class _Report:
             lines.append(
                 f"left out   {self.left_out:,} lines whose targets the vocabulary lacks a character of: {named}"
             )
+        if self.in_tests:
+            lines.append(f"left out   {self.in_tests:,} lines whose targets stand in a test file")
         if self.not_in_tsv:
             lines.append(f"no .tsv    {self.not_in_tsv:,} held-out lines with blanks, which pinyin cannot express")
         return "\n".join(lines)
@@ -75,6 +82,7 @@ def make_pairs(
     dev: float = 0.05,
     test: float = 0.0,
     skip_unknown: bool = False,
+    test_files: Sequence[Path] = (),
 ) -> str:
     """Writes a dataset whose readings are the sources as they were given, each line a document.
 
@@ -89,17 +97,19 @@ def make_pairs(
         dev: share of the lines that the dev split gets, by the SHA-256 of the target.
         test: share of the test split.
         skip_unknown: leave out, and count, lines whose targets the vocabulary lacks a character of.
+        test_files: leave out, and count, lines whose targets stand in them (`hzlm.tools.decontaminate`).
 
     Returns:
         What was written, as lines for people.
 
     Raises:
-        UserError: a file or the vocabulary cannot be read, the sides of a line do not fit, the vocabulary lacks a
-            character of a target, no line is left to train on, or the output exists.
+        UserError: a file, a test file or the vocabulary cannot be read, the sides of a line do not fit, the vocabulary
+            lacks a character of a target, no line is left to train on, or the output exists.
     """
     if dev + test >= 1:
         raise UserError(f"--dev {dev:g} and --test {test:g} leave nothing to train on; make them smaller")
     vocabulary = find_vocabulary(vocabulary_path)
+    tests = TestSet.load(DecontaminateConfig(files=tuple(test_files)))
     for path in files:
         # a pipe could not be read twice
         if path.exists() and not path.is_file():
@@ -111,7 +121,7 @@ def make_pairs(
         tables = {name: stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in TSV_FILES}
         bar = stack.enter_context(Progress(None, "encoding", "lines"))
         for path, kind in report.kinds:
-            for pair in read_pairs(path):
+            for pair in _outside(tests, read_pairs(path), report):
                 bar.advance()
                 record, shown = (_encode_text if kind == "text" else _encode_pinyin)(pair, vocabulary)
                 if _lacks(pair, record, vocabulary, skip_unknown, report):
@@ -126,7 +136,8 @@ def make_pairs(
                 elif table is not None:
                     table.write(f"{shown}\t{pair.target}\n")
         if not report.splits["train"].lines:
-            remedy = f"give more, or make --dev and --test smaller ({report.left_out:,} were left out)"
+            left_out = report.left_out + report.in_tests
+            remedy = f"give more, or make --dev and --test smaller ({left_out:,} were left out)"
             raise UserError(f"{', '.join(map(str, files))}: no line is left to train on; {remedy}")
         for writer in writers.values():
             writer.finish()
@@ -153,6 +164,16 @@ def find_vocabulary(path: Path) -> Vocabulary:
         what = "pass a vocabulary.json, or the dataset, checkpoint or run folder that holds one"
         raise UserError(f"{path}: no vocabulary here; {what}")
     return Vocabulary.load(path)
+
+
+def _outside(tests: TestSet, pairs: Iterator[Pair], report: _Report) -> Iterator[Pair]:
+    """Those pairs whose targets stand in no test file; the others are counted."""
+    while block := list(islice(pairs, _BLOCK)):
+        for pair, file in zip(block, tests.find_files([[pair.target] for pair in block]), strict=True):
+            if file == CLEAN:
+                yield pair
+            else:
+                report.in_tests += 1
 
 
 def _encode_text(pair: Pair, vocabulary: Vocabulary) -> tuple[Record, str | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 SUMMARY = "turn lines of given sources and right targets into a dataset for fine-tuning"
 EXAMPLES = (
     "hzlm pairs errors.tsv --vocabulary runs/first --output runs/pairs",
+    "hzlm pairs errors.tsv --vocabulary runs/first --output runs/pairs --decontaminate sighan15_test.tsv",
     "hzlm pairs speech.tsv more.tsv --vocabulary runs/data --output runs/pairs --dev 0.1 --test 0.1 --skip-unknown",
 )
 NOTES = """\
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=_share, default=0.0, metavar="SHARE", help="of the lines (default 0)")
     parser.add_argument("--skip-unknown", action="store_true",
                         help="leave out lines whose targets the vocabulary lacks a character of")  # fmt: skip
+    parser.add_argument("--decontaminate", nargs="+", type=Path, default=[], metavar="TEST",
+                        help="leave out lines whose targets stand in these test files")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
@@ -31,7 +34,15 @@ def run(options: argparse.Namespace) -> None:
     from hzlm.tools.pairs import make_pairs
 
     print(
-        make_pairs(options.files, options.vocabulary, options.output, options.dev, options.test, options.skip_unknown)
+        make_pairs(
+            options.files,
+            options.vocabulary,
+            options.output,
+            options.dev,
+            options.test,
+            options.skip_unknown,
+            options.decontaminate,
+        )
     )
 
 

@@ -296,3 +296,16 @@ def test_published_readings(tmp_path: Path) -> None:
     for (tokens, _), (_, readings, _) in zip(found, rows, strict=True):
         syllables = [token.removeprefix("syl:") for token in tokens if token.startswith("syl:")]
         assert syllables == [{"r5": "er5"}.get(one, one.replace("u:", "v")) for one in readings.split()]
+
+
+def test_lines_that_stand_in_a_test_file(place: Path) -> None:
+    sentence = "北京天安门爱我北京天安门爱北京"
+    path = write(place, f"{sentence.replace('爱', '哎')}\t{sentence}\n我哎北京\t我爱北京\n{sentence}\t{sentence}")
+    tests = write(place, f"7\t{sentence.replace('我', '门')}\t{sentence}！\n", "test.tsv")
+    report = make_pairs([path], place, place / "out", dev=0.0, test_files=[tests])
+    assert [target for _, target in stored(place / "out")] == ["我爱北京"]
+    assert "left out   2 lines whose targets stand in a test file" in report.splitlines()
+    assert "left out" not in make_pairs([path], place, place / "all", dev=0.0)
+    with pytest.raises(UserError, match=r"missing\.tsv: cannot read this test file"):
+        make_pairs([path], place, place / "none", test_files=[place / "missing.tsv"])
+    assert not (place / "none").exists()
