@@ -11,14 +11,12 @@ from hzlm.data.dataset import SPLITS, Dataset
 from hzlm.data.sentence_files import read_pairs
 from hzlm.errors import UserError
 from hzlm.pieces import Pieces
-from hzlm.tools.datasets.check import check_dataset
 from hzlm.tools.pairs import find_vocabulary, make_pairs
 from hzlm.tools.stages.sentences import split_of
 from hzlm.vocabulary import Vocabulary
 
 CHARACTERS = "我爱北京天安门，！ Ab"
 VOCABULARY = Vocabulary(tuple(CHARACTERS), {"我": {"wo3": 1}, "爱": {"ai4": 1}})
-SHARED = Path(__file__).parents[2].parent / "shared" / "tests"
 
 
 @pytest.fixture
@@ -264,38 +262,6 @@ def test_any_pairs_come_back(
     output = tmp_path_factory.mktemp("pairs") / "out"
     make_pairs(files, place, output, dev=0.0)
     assert stored(output) == expected
-
-
-@pytest.mark.parametrize("name", ["csc_sighan15_train.tsv", "csc_ecspell_law_train.tsv"])
-def test_public_training_files(name: str, tmp_path: Path) -> None:
-    if not SHARED.is_dir():
-        pytest.skip("needs ../shared/tests")
-    lines = [line.split("\t") for line in (SHARED / name).read_text("utf-8").splitlines()]
-    characters = {character for _, source, target in lines for character in source + target}
-    Vocabulary(tuple(sorted(characters)), {}).save(tmp_path / "vocabulary.json")
-    make_pairs([SHARED / name], tmp_path, tmp_path / "out")
-    assert list(check_dataset(tmp_path / "out")) == []
-    found = []
-    for split in SPLITS:
-        dataset = Dataset.open(tmp_path / "out", split)
-        records = [dataset.record(i) for i in range(len(dataset))]
-        found += [(dataset.vocabulary.decode(r.reading), dataset.vocabulary.decode(r.hanzi)) for r in records]
-    assert sorted(found) == sorted((source, target) for _, source, target in lines)
-
-
-def test_published_readings(tmp_path: Path) -> None:
-    """Readings of the hanzi alone, with the 儿 that ends a syllable as r5."""
-    path = SHARED / "p2h_hsk.tsv"
-    if not SHARED.is_dir():
-        pytest.skip("needs ../shared/tests")
-    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
-    Vocabulary(tuple(sorted({c for row in rows for c in row[2]})), {}).save(tmp_path / "vocabulary.json")
-    make_pairs([path], tmp_path, tmp_path / "out", dev=0.0)
-    found = stored(tmp_path / "out")
-    assert [target for _, target in found] == [row[2] for row in rows]
-    for (tokens, _), (_, readings, _) in zip(found, rows, strict=True):
-        syllables = [token.removeprefix("syl:") for token in tokens if token.startswith("syl:")]
-        assert syllables == [{"r5": "er5"}.get(one, one.replace("u:", "v")) for one in readings.split()]
 
 
 def test_lines_that_stand_in_a_test_file(place: Path) -> None:
