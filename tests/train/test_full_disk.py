@@ -23,6 +23,7 @@ def check_line(text: str, folder: Path, reason: str, saved: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit(runner: Runner) -> None:
     """A limit on the size of files stands for the disk; safetensors has an error of its own for it."""
     folder = runner.folder / "limited"
@@ -79,6 +80,7 @@ def test_a_latest_that_names_nothing_does_not_hide_the_full_disk(tmp_path: Path)
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.slow
 def test_a_file_system_that_is_really_full(runner: Runner) -> None:
     """A file system in memory with room for one checkpoint and a half, in a mount namespace of its own."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"]).returncode != 0:

@@ -66,6 +66,7 @@ def test_killed_with_every_objective(runner: Runner) -> None:
     finish(runner, *given)
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves(runner: Runner) -> None:
     checkpoints = runner.folder / "killed" / "checkpoints"
 

@@ -69,9 +69,8 @@ def losses_of(config: RunConfig, vocabulary: Vocabulary) -> list[float]:
     return [sum(side.factor * side.loss for side in result.losses.values()) for result in results]
 
 
-@pytest.mark.parametrize(
-    ("precision", "tolerance"), [("fp32", 1e-5), pytest.param("bf16", 2e-2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
 def test_the_losses_are_those_of_torch(
     tmp_path: Path, write_dataset: Write, sentences: list[str], vocabulary: Vocabulary, precision: str, tolerance: float
 ) -> None:
