@@ -23,8 +23,7 @@ LAYOUTS: list[dict[str, Any]] = [
 
 def make_config(data: Path, parallel: dict[str, Any]) -> RunConfig:
     model = ModelConfig(
-        **{"hidden_size": 64, "heads": 2, "feed_forward_size": 48, "encoder_layers": 1, "decoder_layers": 1},
-        **{"max_length": 24, "dropout": 0.2},
+        hidden_size=64, heads=2, feed_forward_size=48, encoder_layers=1, decoder_layers=1, max_length=24, dropout=0.2
     )
     plan = {"steps": 5, "micro_batch_rows": 4 // parallel.get("data", 1), "accumulation": 2, "kernels": "triton"}
     values = {
